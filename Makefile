@@ -1,0 +1,45 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO_DIR ?= build/demo
+# Tests and demo must not depend on who runs them.
+export PYTHONHASHSEED := 0
+export TF_CPP_MIN_LOG_LEVEL := 3
+
+.PHONY: help setup demo test lint parity bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## .venv with every pinned dependency (the other targets call it)
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or say make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all]'
+	@touch $@
+
+demo: $(READY) ## both stacks trained on simulated data, beside popularity, EASE and the oracle; two indexes; top-10 side by side
+	$(BIN)/python -m benchmarks.demo --workdir=$(DEMO_DIR)
+
+test: $(READY) lint ## everything that must hold, in under 15 minutes
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff, mypy, and the arrows between rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy retrieval_contract tfrs_models torch_reference benchmarks parity_tests
+	$(BIN)/lint-imports
+
+parity: $(READY) ## the parity ladder, trained quality on MovieLens 100K (rung 7) included
+	$(BIN)/python -m pytest parity_tests -m "quality or not quality"
+
+bench: $(READY) ## the measured ratios, as raw lines under benchmarks/results
+	$(BIN)/python -m benchmarks.evaluation_speed --quick
+	$(BIN)/python -m benchmarks.train_throughput --quick
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -1,0 +1,1 @@
+"""Everything the two stacks agree on before a framework is chosen."""

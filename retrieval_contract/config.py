@@ -1,0 +1,524 @@
+"""RunConfig: everything that decides what a run computes, as one frozen tree with one branch per room.
+
+Unknown keys and wrong types are refused and the nearest key is named. Two runs with the same `digest()` on the same
+data compute the same thing; where files lie and which device computes are not part of it.
+"""
+
+import difflib
+import hashlib
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from retrieval_contract.errors import UserError
+
+PLACES = (("source", "data_dir"), ("training", "device"), ("training", "checkpoint_every_steps"))
+"""Fields that say where or how, never what: left out of the digest."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(pydantic.BaseModel):
+    """Base of every branch: frozen, keyword-only, strict, documented under each field."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+
+# ---------------------------------------------------------------- sources
+
+
+class SimulatedSource(Settings):
+    """The embedded default: a seeded generator that knows the true probabilities."""
+
+    kind: Literal["simulated"] = "simulated"
+    data_dir: str = ""
+    """Not used; kept so that `--data_dir` means the same for every source."""
+    num_queries: Count = 2_000
+    """Queries (people) in the population."""
+    num_candidates: Annotated[int, Field(ge=2)] = 1_000
+    """Candidates in the catalogue."""
+    num_interactions: Annotated[int, Field(ge=1_000, le=10_000_000)] = 60_000
+    """Rows to generate."""
+    num_interests: Count = 8
+    """Width of the latent interests that drive true preference."""
+    zipf_exponent: NotNegative = 0.8
+    """Popularity of the r-th most popular candidate falls as r to the minus this."""
+    preference_strength: NotNegative = 2.0
+    """Scale of the interest term in the true log-probability; 0 makes popularity all there is to learn."""
+    drift: NotNegative = 0.3
+    """How far interests move over the whole time span, relative to their spread."""
+    exposure_bias: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Share of a candidate's popularity that comes from being shown rather than from being liked."""
+    cold_query_fraction: Fraction = 0.05
+    """Share of queries that first appear in the last tenth of the time span."""
+    cold_candidate_fraction: Fraction = 0.05
+    """Share of candidates that first appear in the last tenth of the time span."""
+    num_genres: Count = 12
+    """Genres; a candidate has one to three, drawn from its latent interests."""
+
+
+class MovieLensSource(Settings):
+    """MovieLens through TensorFlow Datasets."""
+
+    kind: Literal["movielens"]
+    data_dir: str = ""
+    """A prepared TFDS directory, or an empty place for TFDS to download into; empty means TFDS's own default."""
+    variant: Literal["100k", "1m", "latest-small", "20m", "25m"]
+    """Which release."""
+    download_dir: str = ""
+    """TFDS's download cache; empty means TFDS's default. A cache that holds the archive needs no network."""
+    on_bad_rows: Literal["raise", "drop"] = "raise"
+    """What to do with rows that cannot be used; `drop` goes on and reports what it dropped."""
+
+
+class FilesSource(Settings):
+    """Parquet, CSV or JSON-lines files; the ending of the name decides the format."""
+
+    kind: Literal["files"]
+    data_dir: str = ""
+    """Folder that relative file names start from."""
+    interactions: str
+    """File of interactions, one row each."""
+    queries: str | None = None
+    """Optional file of query attributes, one row per query."""
+    candidates: str | None = None
+    """Optional file of candidate attributes, one row per candidate; where given, it is the whole catalogue."""
+    columns: dict[str, str] = {}
+    """Our name to the file's: query_id, candidate_id, and optionally timestamp, order, rating; others keep theirs."""
+    query_columns: dict[str, str] = {}
+    """The same for the queries file (query_id)."""
+    candidate_columns: dict[str, str] = {}
+    """The same for the candidates file (candidate_id, title)."""
+    on_bad_rows: Literal["raise", "drop"] = "raise"
+    """What to do with rows that cannot be used; `drop` goes on and reports what it dropped."""
+
+
+Source = Annotated[SimulatedSource | MovieLensSource | FilesSource, Field(discriminator="kind")]
+
+
+# ---------------------------------------------------------------- positives, split, features
+
+
+class Positives(Settings):
+    """Which raw row counts as a positive, and how much."""
+
+    rule: Literal["all", "rating_at_least", "engaged"] = "all"
+    """Every row; rating at or above `rating_at_least`; or watched above `watched_above`, liked, or shared."""
+    rating_at_least: float = 4.0
+    """Threshold on the column `rating`."""
+    watched_above: float = 0.5
+    """Threshold on the column `watched_fraction` (0 to 1)."""
+    weight_column: str | None = None
+    """Column of sample weights, finite and not negative; none means 1 for every row."""
+
+
+class SplitRule(Settings):
+    """How rows are divided into train, validation and test."""
+
+    kind: Literal["temporal", "leave_one_out", "random", "column"] = "temporal"
+    """Global cut in time; each query's last row (test) and last but one (validation); a seeded draw; a given column."""
+    validation_fraction: Fraction = 0.1
+    """Share of rows for validation (temporal, random)."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of rows for test (temporal, random)."""
+    column: str = "split"
+    """Column holding `train`, `validation` or `test` (kind `column`)."""
+    seed: int = 42
+    """Seed of the random split; separate from the run's, so that several seeds share one split."""
+
+    @pydantic.model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> Self:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction + test_fraction must be below 1, so that train is not empty")
+        return self
+
+
+class Feature(Settings):
+    """One input of a tower: a column of its entity table, and how it becomes numbers.
+
+    Kinds: `id` (the entity's own id) and `categorical` (one value) and `multivalent` (a list; mean of the embeddings)
+    have a vocabulary fitted on train rows, row 0 padding and row 1 unknown. `numeric` is z-scored by train statistics,
+    missing becomes 0 after scaling. `history` (query only) is the mean of embeddings of the last candidates before the
+    target's time, oldest first, never including a row at or after it.
+    """
+
+    name: str
+    """Column of the entity table, and the name of the embedding; kinds `id` and `history` need no column."""
+    kind: Literal["id", "categorical", "multivalent", "numeric", "history"]
+    width: Count = 32
+    """Embedding width; a numeric feature is one number and ignores it."""
+    min_count: Count = 1
+    """Values seen in fewer train rows than this become unknown."""
+    max_length: Count = 20
+    """Values kept of a multi-valent feature (the first ones) or of a history (the latest ones)."""
+    unknown_rate: Fraction = 0.0
+    """Kind id only: share of training examples whose value is replaced by unknown, so that row 1 learns."""
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """True where the feature looks up an embedding table."""
+        return self.kind != "numeric"
+
+
+# ---------------------------------------------------------------- model, loss, optimiser
+
+
+class Tower(Settings):
+    """One encoder: features put together, dropout, hidden layers, a linear layer to the common width where needed."""
+
+    features: tuple[Feature, ...]
+    """Inputs, in the order in which they are put together."""
+    combine: Literal["concat", "sum"] = "concat"
+    """`sum` needs equal widths and no numeric feature."""
+    feature_dropout: Fraction = 0.0
+    """Dropout on the combined features, in training."""
+    hidden_dims: tuple[Count, ...] = ()
+    """Widths of the hidden layers; empty means none."""
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    """Activation of the hidden layers (gelu is the exact form with erf)."""
+    dropout: Fraction = 0.0
+    """Dropout after each hidden layer, in training."""
+
+    @pydantic.model_validator(mode="after")
+    def _features_fit_together(self) -> Self:
+        names = [feature.name for feature in self.features]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"a tower needs one feature or more, of distinct names; got {names}")
+        if self.combine == "sum":
+            if any(feature.kind == "numeric" for feature in self.features):
+                raise ValueError("combine=sum cannot add a numeric feature to embeddings; use concat")
+            if len({feature.width for feature in self.features}) > 1:
+                raise ValueError("combine=sum needs equal widths of all features")
+        return self
+
+    @property
+    def combined_dim(self) -> int:
+        """Width of the features put together."""
+        widths = [feature.width if feature.has_vocabulary else 1 for feature in self.features]
+        return widths[0] if self.combine == "sum" else sum(widths)
+
+    def projects_to(self, dim: int) -> bool:
+        """True where the tower ends in a linear layer to the common width."""
+        return bool(self.hidden_dims) or self.combined_dim != dim
+
+    def layer_dims(self, dim: int) -> tuple[tuple[int, int], ...]:
+        """(in, out) of every dense layer, the last linear one included, for towers that meet at width `dim`."""
+        widths = [self.combined_dim, *self.hidden_dims, *([dim] if self.projects_to(dim) else [])]
+        return tuple(itertools.pairwise(widths))
+
+
+class Model(Settings):
+    """How the two vectors become a score."""
+
+    dim: Count = 32
+    """Width of both towers' vectors. A tower with hidden layers, or whose features put together have another width,
+    ends in a linear layer to this width; an id embedding of exactly this width is the vector itself."""
+    normalize: bool = False
+    """L2-normalise both vectors, so that the score is a cosine."""
+    candidate_bias: bool = False
+    """One learned number per row of the candidate-id vocabulary, added to the logits after the temperature."""
+
+
+class Loss(Settings):
+    """In-batch softmax cross-entropy (numerics: order on the logits)."""
+
+    kind: Literal["softmax"] = "softmax"
+    """The loss."""
+    temperature: Positive = 1.0
+    """Divides the inner product, before the bias and before log_q."""
+    log_q: Literal["none", "exact"] = "exact"
+    """Sampling-bias correction subtracted from the logits."""
+    remove_accidental_hits: bool = True
+    """Other columns holding the same candidate as a row's positive get -inf."""
+
+
+class Optimizer(Settings):
+    """One update rule, the same in both stacks; embedding rows outside the batch do not move."""
+
+    kind: Literal["adagrad", "adam", "adamw", "sgd"] = "adagrad"
+    """Update rule."""
+    learning_rate: Positive = 0.1
+    """Peak learning rate."""
+    beta_1: Fraction = 0.9
+    """Adam, AdamW: decay of the first moment."""
+    beta_2: Fraction = 0.999
+    """Adam, AdamW: decay of the second moment."""
+    epsilon: Positive = 1e-8
+    """Added to the square root, after bias correction, in Adam, AdamW and Adagrad."""
+    initial_accumulator: NotNegative = 0.1
+    """Adagrad: where the sum of squares starts."""
+    momentum: Fraction = 0.0
+    """SGD: v = momentum v + g; p -= lr v."""
+    weight_decay: NotNegative = 0.0
+    """AdamW: p -= lr weight_decay p before the step; embedding rows of the batch and kernels, never dense biases."""
+    decay_candidate_bias: bool = False
+    """AdamW: let weight decay act on the candidate bias too."""
+    clip_norm: Positive | None = None
+    """Scale the gradient of all parameters together to at most this L2 norm; none means no clipping."""
+    accumulation_steps: Count = 1
+    """Batches whose mean gradient makes one step."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear rise from 0 to the peak."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """After warm-up: stay, or fall to 0 along a half cosine at the last step."""
+
+    @pydantic.model_validator(mode="after")
+    def _decay_belongs_to_adamw(self) -> Self:
+        if self.weight_decay and self.kind != "adamw":
+            raise ValueError(f"weight_decay acts in adamw only; kind is {self.kind}")
+        return self
+
+
+class Training(Settings):
+    """Length and bookkeeping of training."""
+
+    epochs: Count = 10
+    """Passes over the train positives."""
+    batch_size: Annotated[int, Field(ge=2)] = 1_024
+    """Examples in a batch; each positive's negatives are the others. The last, short batch of an epoch is left out."""
+    embedding_stddev: Positive = 0.05
+    """Standard deviation of the normal that embedding tables start from."""
+    checkpoint_every_steps: Count = 500
+    """Steps between checkpoints; one is also written at the end of every epoch."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where the framework sees one."""
+
+
+# ---------------------------------------------------------------- evaluation, index
+
+
+class Evaluation(Settings):
+    """What the report says."""
+
+    cutoffs: tuple[Count, ...] = (1, 5, 10, 50, 100)
+    """K of the metrics at K."""
+    exclude_seen: bool = True
+    """Leave out of the ranking what the query met in training."""
+    part: Literal["validation", "test"] = "test"
+    """Which held-out rows count."""
+    bootstrap_samples: Count = 1_000
+    """Resamples of queries for the 95 % intervals."""
+    max_bytes: Annotated[int, Field(ge=1_000_000)] = 256_000_000
+    """Bound on the memory of one chunk of scores."""
+    baselines: tuple[Literal["popularity", "ease"], ...] = ("popularity", "ease")
+    """Rows beside the model's; `ease` becomes item-item cosine above `ease_max_candidates`."""
+    ease_l2: Positive = 500.0
+    """L2 regularisation of EASE."""
+    ease_max_candidates: Count = 12_000
+    """Largest catalogue whose item-item matrix EASE inverts."""
+    head_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of most popular candidates that form the slice `head`; the rest are `tail`."""
+
+
+class Index(Settings):
+    """Approximate or exact search over candidate vectors."""
+
+    backend: Literal["exact", "scann", "faiss"] = "exact"
+    """`scann` belongs to the TensorFlow stack, `faiss` to the PyTorch stack."""
+    scann_brute_force_below: Count = 20_000
+    """Under this many candidates ScaNN searches all, as its authors advise."""
+    scann_leaves: Count | None = None
+    """Partitions; none means the square root of the number of candidates."""
+    scann_leaves_to_search: Count | None = None
+    """Partitions searched; none means a tenth of them, at least one."""
+    scann_anisotropic_threshold: NotNegative = 0.2
+    """Anisotropic quantisation threshold of the score phase."""
+    scann_rescore: Count = 200
+    """Candidates rescored exactly, at least k."""
+    faiss_factory: str = "Flat"
+    """FAISS factory string: Flat, IVF100,Flat, HNSW32, IVF100,PQ8 and so on; inner product always."""
+    faiss_nprobe: Count = 16
+    """IVF: lists searched."""
+    faiss_ef_search: Count = 128
+    """HNSW: breadth of the search."""
+
+
+class RunConfig(Settings):
+    """One run, whole."""
+
+    name: str = "run"
+    """Shown in reports."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of initial weights, batch order and dropout; the data's own seed is `split.seed` or the source's."""
+    source: Source = SimulatedSource()
+    positives: Positives = Positives()
+    split: SplitRule = SplitRule()
+    query: Tower
+    candidate: Tower
+    model: Model = Model()
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    index: Index = Index()
+
+    @pydantic.model_validator(mode="after")
+    def _rooms_agree(self) -> Self:
+        if any(feature.kind == "history" for feature in self.candidate.features):
+            raise ValueError("a history belongs to a query; the candidate tower cannot have one")
+        if self.model.candidate_bias and self.candidate_id_feature is None:
+            raise ValueError("model.candidate_bias needs a feature of kind id in the candidate tower")
+        return self
+
+    @property
+    def candidate_id_feature(self) -> Feature | None:
+        """The candidate tower's feature of kind id, whose vocabulary the candidate bias shares."""
+        return next((feature for feature in self.candidate.features if feature.kind == "id"), None)
+
+    @property
+    def vector_dim(self) -> int:
+        """Width D of a served vector: the towers' width, and one more for the candidate bias."""
+        return self.model.dim + int(self.model.candidate_bias)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, without the fields in `PLACES`."""
+        tree = self.model_dump(mode="json")
+        for room, field in PLACES:
+            tree[room].pop(field, None)
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The file that repeats the run: every field, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def config_from_tree(tree: object, *, where: str) -> RunConfig:
+    """Validate a tree of plain values.
+
+    Args:
+        tree: nested mappings as YAML or JSON gives them.
+        where: what to name in an error (a file, or `command line`).
+
+    Raises:
+        UserError: unknown key (the nearest is named), wrong type, or values that do not go together.
+    """
+    if not isinstance(tree, dict):
+        raise UserError(f"a configuration is a mapping, got {type(tree).__name__}", where=where)
+    try:
+        return RunConfig.model_validate_json(json.dumps(_finite(tree)))
+    except pydantic.ValidationError as error:
+        raise UserError(_say(error, tree), where=where, todo="mend the field and run again") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(str(error), where=where) from None
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read a YAML file such as every run writes.
+
+    Raises:
+        UserError: no such file, not YAML, or a field that is refused.
+    """
+    return config_from_tree(read_yaml(path), where=str(path))
+
+
+def read_yaml(path: Path) -> object:
+    """Read plain values from a YAML file.
+
+    Raises:
+        UserError: no such file, or not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the configuration: {error.strerror}", where=str(path)) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"not YAML: {error}", where=str(path)) from None
+
+
+def with_settings(config: RunConfig, settings: list[str], *, where: str = "--set") -> RunConfig:
+    """Apply `path.to.field=value` settings; the value is read as YAML.
+
+    A list is entered by number: `query.features.0.width=16`.
+
+    Raises:
+        UserError: no `=`, unknown key (the nearest is named), wrong type.
+    """
+    tree = config.model_dump(mode="json")
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path:
+            raise UserError(f"{setting!r} is not PATH=VALUE", where=where, todo="for example loss.temperature=0.05")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: {text!r} is not YAML: {error}", where=where) from None
+        _put(tree, path, value, where=where)
+    return config_from_tree(tree, where=where)
+
+
+def _put(tree: Any, path: str, value: object, *, where: str) -> None:
+    """Set one value in a plain tree; every step but a new key of a dict[str, str] must exist."""
+    *steps, last = path.split(".")
+    node = tree
+    for step in [*steps, last]:
+        keys = (
+            list(node)
+            if isinstance(node, dict)
+            else [str(i) for i in range(len(node))]
+            if isinstance(node, list)
+            else []
+        )
+        free = step == last and bool(steps) and steps[-1].endswith("columns")
+        if step not in keys and not free:
+            raise UserError(f"unknown key {path!r}" + _nearest(step, keys), where=where)
+        if step is last:
+            break
+        node = node[int(step)] if isinstance(node, list) else node[step]
+    node[int(last) if isinstance(node, list) else last] = value
+
+
+def _nearest(key: str, keys: list[str]) -> str:
+    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(keys) or 'nothing'}"
+
+
+def _finite(value: Any) -> Any:
+    """Refuse NaN and infinity, which JSON would let through as words."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _say(error: pydantic.ValidationError, tree: object) -> str:
+    """One line for the first faults of a validation error."""
+    lines = []
+    for fault in error.errors()[:3]:
+        steps = [str(step) for step in fault["loc"] if step not in ("simulated", "movielens", "files")]
+        path = ".".join(steps)
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"unknown key {path!r}" + _nearest(steps[-1], _keys_at(fault["loc"][:-1])))
+        elif path:
+            got = "" if isinstance(fault["input"], dict) else f", got {fault['input']!r}"
+            lines.append(f"{path} is missing" if fault["type"] == "missing" else f"{path}: {_plain(fault['msg'])}{got}")
+        else:
+            lines.append(_plain(fault["msg"]))
+    return "; ".join(line[:300] for line in lines)
+
+
+def _plain(message: str) -> str:
+    """Drop the library's own prefix."""
+    return message.removeprefix("Value error, ")
+
+
+def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
+    """Field names of the branch that an error's location leads to."""
+    branches: dict[str, type[Settings]] = {
+        "simulated": SimulatedSource, "movielens": MovieLensSource, "files": FilesSource, "positives": Positives,
+        "split": SplitRule, "query": Tower, "candidate": Tower, "features": Feature, "model": Model, "loss": Loss,
+        "optimizer": Optimizer, "training": Training, "evaluation": Evaluation, "index": Index,
+    }  # fmt: skip
+    branch = next((branches[str(step)] for step in reversed(loc) if str(step) in branches), RunConfig)
+    return list(branch.model_fields)

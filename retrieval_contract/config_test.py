@@ -1,0 +1,112 @@
+"""The configuration refuses what it does not know, names the nearest key, and survives its own file."""
+
+import pytest
+import yaml
+
+from retrieval_contract.config import (
+    Feature,
+    Loss,
+    Optimizer,
+    RunConfig,
+    SplitRule,
+    Tower,
+    config_from_tree,
+    read_config,
+    with_settings,
+)
+from retrieval_contract.errors import UserError
+from retrieval_contract.presets import PRESETS, preset
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    return preset("simulated")
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_survives_its_own_file(name, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(preset(name).to_yaml())
+    assert read_config(path) == preset(name)
+    assert read_config(path).digest() == preset(name).digest()
+
+
+def test_settings_reach_every_depth(config):
+    changed = with_settings(
+        config, ["loss.temperature=0.05", "query.hidden_dims=[512,256]", "query.features.0.width=16"]
+    )
+    assert changed.loss.temperature == 0.05
+    assert changed.query.hidden_dims == (512, 256)
+    assert changed.query.layer_dims(changed.model.dim) == ((16, 512), (512, 256), (256, 32))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("loss.temprature=1", "did you mean 'temperature'"),
+        ("los.temperature=1", "did you mean 'loss'"),
+        ("loss.temperature=warm", "loss.temperature"),
+        ("loss.temperature=0", "greater than 0"),
+        ("loss.temperature=.nan", "finite"),
+        ("loss.temperature=.inf", "finite"),
+        ("training.epochs=1.5", "integer"),
+        ("training.epochs=true", "integer"),
+        ("training.batch_size=1", "greater than or equal to 2"),
+        ("query.hidden_dims=512", "array"),
+        ("query.features.7.width=3", "unknown key"),
+        ("loss", "PATH=VALUE"),
+        ("loss.log_q=exactly", "'none' or 'exact'"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(config, setting, message):
+    with pytest.raises(UserError, match=message):
+        with_settings(config, [setting])
+
+
+def test_an_unknown_key_in_a_file_names_the_nearest(config):
+    tree = yaml.safe_load(config.to_yaml())
+    tree["optimizer"]["learnin_rate"] = 1.0
+    with pytest.raises(UserError, match=r"learnin_rate.*did you mean 'learning_rate'.*f\.yaml"):
+        config_from_tree(tree, where="f.yaml")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", "3\n"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
+    path = tmp_path / "f.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"f\.yaml"):
+        read_config(path)
+
+
+def test_digest_ignores_places_and_nothing_else(config):
+    same = with_settings(config, ["source.data_dir=/elsewhere", "training.device=cpu"])
+    assert same.digest() == config.digest()
+    for setting in ("seed=1", "loss.temperature=0.5", "source.num_queries=2001", "split.seed=1"):
+        assert with_settings(config, [setting]).digest() != config.digest(), setting
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Optimizer(kind="adam", weight_decay=0.1),
+        lambda: Tower(features=()),
+        lambda: Tower(features=(Feature(name="a", kind="id"), Feature(name="a", kind="id"))),
+        lambda: Tower(features=(Feature(name="a", kind="id"), Feature(name="b", kind="numeric")), combine="sum"),
+        lambda: Tower(
+            features=(Feature(name="a", kind="id", width=2), Feature(name="b", kind="categorical", width=3)),
+            combine="sum",
+        ),
+        lambda: SplitRule(validation_fraction=0.5, test_fraction=0.5),
+        lambda: Loss(temperature=-1.0),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(build):
+    with pytest.raises(ValueError):
+        build()
+
+
+def test_history_belongs_to_the_query_and_bias_needs_an_id(config):
+    with pytest.raises(UserError, match="history belongs to a query"):
+        with_settings(config, ["candidate.features=[{name: history, kind: history}]"])
+    with pytest.raises(UserError, match="candidate_bias needs"):
+        with_settings(config, ["candidate.features=[{name: title, kind: categorical}]"])

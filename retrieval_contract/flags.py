@@ -1,0 +1,178 @@
+"""The one definition of the command line of both stacks, and the way from flags to a RunConfig.
+
+The flags are absl's, kept in a `FlagValues` of their own: absl's global registry refuses a flag that is defined twice,
+and one process may hold both stacks.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from retrieval_contract.config import RunConfig, read_config, with_settings
+from retrieval_contract.errors import UserError
+from retrieval_contract.presets import PRESETS, preset
+
+VERBS = {
+    "train": "Train both towers, evaluate them, and leave everything a run needs in its workdir.",
+    "evaluate": "Evaluate a run exactly over the whole catalogue and write metrics.json.",
+    "embed": "Write the vectors of every candidate.",
+    "build_index": "Build an index over the candidate vectors.",
+    "recommend": "Print the best candidates of one query.",
+}
+
+_TEXT: dict[str, tuple[Any, str]] = {
+    "workdir": ("", "Folder of the run: configuration, checkpoints, weights, metrics, indexes. Required."),
+    "preset": ("", f"Complete named run to start from: {', '.join(PRESETS)}."),
+    "config": ("", "YAML file to start from, such as every run writes as config.yaml."),
+    "data_dir": (None, "Where the data lies (source.data_dir)."),
+    "device": (None, "auto, cpu or cuda (training.device)."),
+    "on_bad_rows": (None, "raise or drop (source.on_bad_rows)."),
+    "backend": (None, "exact, scann or faiss; the default is the run's index.backend."),
+    "query_id": ("", "Raw id of the query. Required."),
+}
+_WHOLE = {
+    "epochs": "Passes over the train positives (training.epochs).",
+    "batch_size": "Examples in a batch (training.batch_size).",
+    "seed": "Seed of initial weights, batch order and dropout (seed).",
+}
+_SETTABLE = {
+    "data_dir": "source.data_dir",
+    "device": "training.device",
+    "on_bad_rows": "source.on_bad_rows",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "seed": "seed",
+}
+_SWITCHES = {
+    "resume": "Go on from the newest checkpoint in the workdir.",
+    "overwrite": "Replace the run that the workdir already holds.",
+    "exclude_seen": "Leave out what the query met in training.",
+}
+_SHARED = ("workdir", "data_dir", "device", "on_bad_rows", "set")
+FLAGS_OF_VERB = {
+    "train": (*_SHARED, "preset", "config", "epochs", "batch_size", "seed", "resume", "overwrite"),
+    "evaluate": _SHARED,
+    "embed": _SHARED,
+    "build_index": (*_SHARED, "backend"),
+    "recommend": (*_SHARED, "query_id", "k", "backend", "exclude_seen"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A parsed command line."""
+
+    verb: str
+    workdir: Path
+    values: dict[str, Any]
+    """Flag name -> value, for the flags of the verb."""
+    settings: tuple[str, ...]
+    """`path=value` settings, those of the short flags first, so that `--set` has the last word."""
+
+
+class HelpRequestedError(Exception):
+    """The user asked for `--help`; the message is the text."""
+
+
+def define(verb: str) -> flags.FlagValues:
+    """Define the flags of a verb, the same for both stacks.
+
+    Args:
+        verb: one of `VERBS`.
+    """
+    values = flags.FlagValues()
+    flags.DEFINE_bool("help", False, "Show this.", short_name="h", flag_values=values)
+    for name in FLAGS_OF_VERB[verb]:
+        if name in _TEXT:
+            default, text = _TEXT[name]
+            flags.DEFINE_string(name, default, text, flag_values=values)
+        elif name in _WHOLE:
+            flags.DEFINE_integer(name, None, _WHOLE[name], flag_values=values)
+        elif name in _SWITCHES:
+            flags.DEFINE_bool(name, False, _SWITCHES[name], flag_values=values)
+        elif name == "k":
+            flags.DEFINE_integer("k", 10, "Candidates to print.", lower_bound=1, flag_values=values)
+        else:
+            text = "Any field of the configuration, as PATH=VALUE; may be given again (loss.temperature=0.05)."
+            flags.DEFINE_multi_string("set", [], text, flag_values=values)
+    return values
+
+
+def parse(verb: str, arguments: Sequence[str]) -> Command:
+    """Parse a command line.
+
+    Args:
+        verb: one of `VERBS`.
+        arguments: the words after the program's name.
+
+    Raises:
+        UserError: unknown flag (the nearest is named), wrong type, stray words, or no workdir.
+        HelpRequestedError: `--help` is among them.
+    """
+    values = define(verb)
+    try:
+        rest = values([verb, *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(_unknown(error.flagname, list(FLAGS_OF_VERB[verb])), where="command line") from None
+    except flags.Error as error:
+        raise UserError(str(error), where="command line") from None
+    if values["help"].value:
+        raise HelpRequestedError(f"{VERBS[verb]}\n\nflags:\n{values.get_help()}")
+    if rest:
+        raise UserError(f"stray words {' '.join(rest)!r}", where="command line", todo="flags look like --name=value")
+    found = {name: values[name].value for name in FLAGS_OF_VERB[verb]}
+    if not found["workdir"]:
+        raise UserError("--workdir is missing", where="command line", todo="name a folder for the run")
+    wordy = list(found["set"] or ())
+    short = [f"{path}={_yaml(found[name])}" for name, path in _SETTABLE.items() if found.get(name) is not None]
+    return Command(verb=verb, workdir=Path(found["workdir"]), values=found, settings=(*short, *wordy))
+
+
+def run_config(command: Command) -> RunConfig:
+    """The configuration that a `train` command asks for.
+
+    It starts from `--config`, else `--preset`, else (with `--resume`) the workdir's own file, and takes the settings.
+
+    Raises:
+        UserError: neither or both are given, or a setting is refused.
+    """
+    given = [name for name in ("preset", "config") if command.values[name]]
+    if len(given) > 1:
+        raise UserError("--preset and --config are both given", where="command line", todo="give one")
+    if "config" in given:
+        config = read_config(Path(command.values["config"]))
+    elif "preset" in given:
+        config = preset(command.values["preset"])
+    elif command.values["resume"]:
+        config = read_config(command.workdir / "config.yaml")
+    else:
+        todo = f"give --preset (one of {', '.join(PRESETS)}) or --config=FILE.yaml"
+        raise UserError("nothing says what to train", where="command line", todo=todo)
+    return with_settings(config, list(command.settings), where="command line")
+
+
+def saved_config(command: Command) -> RunConfig:
+    """The configuration of the run in a command's workdir, with the command's settings.
+
+    Raises:
+        UserError: the workdir holds no run, or a setting is refused.
+    """
+    path = command.workdir / "config.yaml"
+    if not path.is_file():
+        raise UserError("no run here: config.yaml is missing", where=str(command.workdir), todo="train into it first")
+    return with_settings(read_config(path), list(command.settings), where="command line")
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean --{close[0]}?" if close else f"known: {', '.join('--' + item for item in known)}"
+    return f"unknown flag --{name}; {hint}"
+
+
+def _yaml(value: object) -> str:
+    """Write a flag's value so that YAML reads the same type back."""
+    return f"'{value}'" if isinstance(value, str) else str(value)

@@ -1,0 +1,77 @@
+"""A finished run, opened from its workdir: configuration, data, weights and encoders, ready to answer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrieval_contract.arrays import Float32Array, Int32Array, Vectors
+from retrieval_contract.config import RunConfig
+from retrieval_contract.data.prepare import PreparedData, prepare
+from retrieval_contract.errors import UserError
+from retrieval_contract.evaluation.report import Report, evaluate
+from retrieval_contract.runs.workdir import Workdir
+from retrieval_contract.stack import Encoders, Stack
+from retrieval_contract.vectors.store import read_vectors
+from retrieval_contract.weights.archive import read_weights
+from retrieval_contract.weights.names import parameter_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedRun:
+    """Everything that answers questions about a run."""
+
+    workdir: Workdir
+    config: RunConfig
+    prepared: PreparedData
+    encoders: Encoders
+    weights_digest: str
+
+    def candidate_vectors(self) -> Vectors:
+        """Vectors of the whole catalogue: from the store where it holds those of these weights, else encoded anew."""
+        ids = self.prepared.candidates.ids
+        if self.workdir.vectors.is_dir():
+            stored = read_vectors(self.workdir.vectors)
+            if stored.weights_digest == self.weights_digest and stored.ids == ids:
+                return stored
+        values = self.encoders.encode_candidates(self.prepared.candidate_features())
+        return Vectors(ids=ids, values=values, weights_digest=self.weights_digest)
+
+    def query_vectors(self, query_rows: Int32Array) -> Float32Array:
+        """Vectors [B, D] of queries as they stand after all train rows."""
+        return self.encoders.encode_queries(self.prepared.query_features(query_rows, None))
+
+
+def open_run(stack: Stack, config: RunConfig, workdir: Workdir) -> OpenedRun:
+    """Open a run that either stack has trained.
+
+    Raises:
+        UserError: a file of the run is missing or damaged, or the data changed.
+    """
+    if not workdir.features.is_file():
+        raise UserError("features.json is missing", where=str(workdir.path), todo="train into this workdir first")
+    prepared = prepare(config, features_json=_read(workdir.features))
+    sizes = prepared.features.sizes
+    weights, digest = read_weights(workdir.weights, parameter_table(config, sizes))
+    return OpenedRun(
+        workdir=workdir,
+        config=config,
+        prepared=prepared,
+        encoders=stack.encoders(config, sizes, weights),
+        weights_digest=digest,
+    )
+
+
+def evaluate_encoders(config: RunConfig, prepared: PreparedData, encoders: Encoders) -> Report:
+    """Evaluate two towers exactly over the whole catalogue on the configured held-out part."""
+    query_rows, times = prepared.evaluation_times(config.evaluation.part)
+    query_vectors = encoders.encode_queries(prepared.query_features(query_rows, times))
+    candidate_vectors = encoders.encode_candidates(prepared.candidate_features())
+    return evaluate(config, prepared, query_vectors, candidate_vectors, query_rows=np.asarray(query_rows, np.int32))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read: {error}", where=str(path), todo="train again with --overwrite") from None

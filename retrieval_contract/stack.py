@@ -1,0 +1,70 @@
+"""What a stack offers to the verbs: a trainer, two encoders and its indexes, with arrays in and arrays out.
+
+The verbs live once, in `retrieval_contract.verbs`, and are handed a `Stack`; nothing here knows a framework.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from retrieval_contract.arrays import AnyArray, Batch, FeatureArrays, Float32Array
+from retrieval_contract.config import RunConfig
+from retrieval_contract.indexes.protocol import Index
+from retrieval_contract.weights.names import VocabularySizes
+
+TrainerState = Mapping[str, AnyArray]
+"""Everything a trainer needs to go on, canonical, so that either stack can resume the other's run:
+`weights/<parameter>` and `slots/<slot>/<parameter>` float32, `step` int64 scalar (optimiser steps taken). At step 0 the
+slots may be absent, and the trainer makes them. Slots by
+optimiser: adam and adamw `first_moment`, `second_moment`; adagrad `accumulator`; sgd with momentum `velocity`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What one optimiser step reports."""
+
+    loss: float
+    """Mean loss of the step's batches, nats per query, at the weights before the step."""
+    gradient_norm: float
+    """L2 norm over all parameters before clipping."""
+
+
+class Trainer(Protocol):
+    """A model with its optimiser."""
+
+    def step(self, batches: Sequence[Batch], *, learning_rate: float) -> StepResult:
+        """Take one optimiser step on the batches' mean gradient; nothing moves if loss or norm is not finite."""
+        ...
+
+    def state(self) -> dict[str, AnyArray]:
+        """Copy out weights, slots and step (`TrainerState`)."""
+        ...
+
+
+class Encoders(Protocol):
+    """The two towers as functions of arrays; computed in float64 and returned as float32, so that stacks agree."""
+
+    def encode_queries(self, features: FeatureArrays) -> Float32Array:
+        """Encoded features, leading dimension B -> vectors [B, D], the constant 1 of a candidate bias appended."""
+        ...
+
+    def encode_candidates(self, features: FeatureArrays) -> Float32Array:
+        """Encoded features, leading dimension B -> vectors [B, D], temperature times candidate bias appended."""
+        ...
+
+
+class Stack(Protocol):
+    """One of the two implementations."""
+
+    name: str
+    """Package name, shown to users: `tfrs_models` or `torch_reference`."""
+    indexes: Mapping[str, type[Index]]
+    """Backend name -> index class, `exact` included; a backend that this machine cannot load is absent."""
+
+    def trainer(self, config: RunConfig, sizes: VocabularySizes, state: TrainerState) -> Trainer:
+        """Build a trainer at the given state; dropout and everything random derive from config.seed and the step."""
+        ...
+
+    def encoders(self, config: RunConfig, sizes: VocabularySizes, weights: Mapping[str, Float32Array]) -> Encoders:
+        """Build the towers from canonical weights; leftovers on either side raise."""
+        ...

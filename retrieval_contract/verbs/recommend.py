@@ -1,0 +1,107 @@
+"""`recommend`: the best candidates of one query, with the time that each phase took."""
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval_contract.errors import UserError
+from retrieval_contract.flags import Command, saved_config
+from retrieval_contract.indexes.protocol import Index
+from retrieval_contract.runs.opened import OpenedRun, open_run
+from retrieval_contract.runs.workdir import Workdir
+from retrieval_contract.stack import Stack
+from retrieval_contract.verbs.build_index import chosen_backend, index_class
+from retrieval_contract.verbs.command import run_command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """One line of an answer."""
+
+    id: str
+    title: str
+    """Empty where the data has no titles."""
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a query gets, and the milliseconds of each phase."""
+
+    recommendations: tuple[Recommendation, ...]
+    encode_ms: float
+    search_ms: float
+    format_ms: float
+
+
+def main(stack: Stack, arguments: Sequence[str] | None = None) -> None:
+    """Entry of `python -m STACK.recommend`."""
+    run_command("recommend", stack, run, arguments)
+
+
+def run(stack: Stack, command: Command) -> None:
+    """Answer one query."""
+    query_id, k = command.values["query_id"], command.values["k"]
+    if not query_id:
+        raise UserError("--query_id is missing", where="command line", todo="name a query of the run's data")
+    config = saved_config(command)
+    backend = chosen_backend(config, command)
+    kind = index_class(stack, backend)
+    opened = open_run(stack, config, Workdir(command.workdir))
+    opened.prepared.query_rows_of([query_id])
+    index = open_index(kind, opened, backend)
+    recommend(opened, index, query_id, k, exclude_seen=False)  # the first call pays for compilation, not for the answer
+    answer = recommend(opened, index, query_id, k, exclude_seen=command.values["exclude_seen"])
+    print(as_text(answer, backend, query_id))
+
+
+def open_index(kind: type[Index], opened: OpenedRun, backend: str) -> Index:
+    """Load the run's index of a backend; an exact one that was never built is made on the spot.
+
+    Raises:
+        UserError: it was not built, is damaged, or names other weights.
+    """
+    folder = opened.workdir.index(backend)
+    if folder.is_dir():
+        return kind.load(folder)
+    if backend == "exact":
+        return kind.build(opened.candidate_vectors(), opened.config.index)
+    raise UserError(f"no {backend} index yet", where=str(folder), todo=f"run build_index --backend={backend} first")
+
+
+def recommend(opened: OpenedRun, index: Index, query_id: str, k: int, *, exclude_seen: bool) -> Answer:
+    """Encode the query, search, and put ids and titles to the rows.
+
+    Raises:
+        UserError: unknown query id, k larger than the catalogue, or an index of other weights.
+    """
+    clock = [time.perf_counter()]
+    query_rows = opened.prepared.query_rows_of([query_id])
+    query_BD = opened.query_vectors(query_rows)
+    clock.append(time.perf_counter())
+    excluded = [opened.prepared.seen()[query_rows[0]].indices.astype(np.int32)] if exclude_seen else None
+    found = index.search(query_BD, k, weights_digest=opened.weights_digest, excluded=excluded)
+    clock.append(time.perf_counter())
+    titles = opened.prepared.titles
+    recommendations = tuple(
+        Recommendation(id=index.ids[row], title=titles[row] if titles else "", score=float(score))
+        for row, score in zip(found.rows[0], found.scores[0], strict=True)
+        if row >= 0
+    )
+    clock.append(time.perf_counter())
+    encode_ms, search_ms, format_ms = (1e3 * (b - a) for a, b in itertools.pairwise(clock))
+    return Answer(recommendations=recommendations, encode_ms=encode_ms, search_ms=search_ms, format_ms=format_ms)
+
+
+def as_text(answer: Answer, backend: str, query_id: str) -> str:
+    """A table for people, and the times below it."""
+    width = max([2, *(len(item.id) for item in answer.recommendations)])
+    lines = [f"{'id':<{width}}  {'score':>9}  title"]
+    lines += [f"{item.id:<{width}}  {item.score:>9.4f}  {item.title}".rstrip() for item in answer.recommendations]
+    times = (
+        f"encoding {answer.encode_ms:.2f} ms, searching {answer.search_ms:.2f} ms, formatting {answer.format_ms:.2f} ms"
+    )
+    return "\n".join([f"query {query_id}, {backend} search", *lines, times])

@@ -1,0 +1,1 @@
+"""Weights in their canonical form: names, shapes, starts, and the archive."""
