@@ -22,8 +22,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
         with _disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield beside
-            with beside.open("rb") as written:
-                os.fsync(written.fileno())
+            _sync(beside)
             beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -41,11 +40,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         with _disk_errors(folder):
             beside.mkdir(parents=True)
             yield beside
-            old = _beside(folder)
-            if folder.exists():
-                folder.replace(old)
-            beside.replace(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            _sync(beside)
+            _swap(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -54,6 +50,28 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole text file, UTF-8, beside and renamed."""
     with replacing_file(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or every file of a folder, is on the disk: some disks say only then that they are full."""
+    for file in [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]:
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`; a folder cannot be renamed over a full one, so the old one steps aside."""
+    if not folder.exists():
+        new.replace(folder)
+        return
+    old = _beside(folder)
+    folder.replace(old)
+    try:
+        new.replace(folder)
+    except BaseException:
+        old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _beside(path: Path) -> Path:

@@ -41,7 +41,7 @@ def fit(trainer: Trainer, batches: TrainingBatches, config: RunConfig, workdir: 
         InterruptedRunError: Ctrl-C.
     """
     num_steps = config.training.epochs * batches.steps_per_epoch
-    examples = config.training.batch_size * config.optimizer.accumulation_steps
+    examples = batches.batch_size * config.optimizer.accumulation_steps
     with (
         stop_requests() as stop_asked,
         tensorboardX.SummaryWriter(str(workdir.scalars), purge_step=done or None) as scalars,

@@ -38,9 +38,9 @@ def train_run(stack: Stack, config: RunConfig, workdir: Workdir, *, resume: bool
     _claim(workdir, config, resume=resume, overwrite=overwrite)
     going_on = resume and bool(checkpoint_paths(workdir.checkpoints))
     prepared = prepare(config, features_json=workdir.features.read_text(encoding="utf-8") if going_on else None)
-    for note in prepared.notes:
-        print(note)
     batches = TrainingBatches(prepared, config)
+    for note in (*prepared.notes, *batches.notes):
+        print(note)
     write_text(workdir.config, config.to_yaml())
     if not going_on:
         write_text(workdir.features, prepared.features.to_json())

@@ -1,0 +1,1 @@
+"""The referee: the only place, with the benchmarks, that imports both stacks."""

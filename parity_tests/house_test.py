@@ -1,0 +1,167 @@
+"""The twins by their source: same files, same public names, same argument names; and a few rules of the house.
+
+Nothing is imported: what is read is the syntax tree, so this test needs neither framework.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TF, TORCH = "tfrs_models", "torch_reference"
+VERBS = ("train", "evaluate", "embed", "build_index", "recommend")
+MAX_VERB_LINES = 60
+
+FILES_OF_ONE_STACK: Mapping[str, str] = {
+    "tfrs_models/indexes/scann_index.py": "ScaNN is a TensorFlow library",
+    "torch_reference/indexes/faiss_index.py": "FAISS stands in for it in the PyTorch stack",
+}
+NAMES_OF_ONE_STACK: Mapping[str, str] = {}
+"""`file:name` or `file:Class.method` that the twin lacks, and why."""
+ARGUMENTS_THAT_DIFFER: Mapping[str, str] = {}
+"""`file:function` or `file:Class.method` whose arguments have other names in the twin, and why."""
+FRAMEWORK_METHODS: Mapping[str, str] = {
+    "call": "Keras: what torch.nn calls forward",
+    "forward": "torch.nn: what Keras calls call",
+}
+NUMPY_ROOMS: Mapping[str, str] = {
+    "inputs.py": "arrays enter (crossing 1)",
+    "callables.py": "arrays in, arrays out (crossing 2)",
+    "weights.py": "variables to canonical arrays (crossing 3)",
+    "indexes/scann_index.py": "vectors have left the framework before an index sees them",
+    "indexes/faiss_index.py": "vectors have left the framework before an index sees them",
+}
+BANNED_FILE_NAMES = {"utils", "helpers", "common", "misc", "core"}
+TOLERANCE_ARGUMENTS = {"rtol", "atol", "rel", "abs"}
+TOLERANT_CALLS = {"allclose", "isclose", "approx", "assert_allclose", "assert_almost_equal"}
+
+Signatures = dict[str, list[str] | None]
+
+
+def test_the_twins_have_the_same_files():
+    tf, torch = set(_modules(TF)), set(_modules(TORCH))
+    lone = {f"{TF}/{name}" for name in tf - torch} | {f"{TORCH}/{name}" for name in torch - tf}
+    assert lone == set(FILES_OF_ONE_STACK)
+
+
+def test_the_twins_have_the_same_public_names():
+    lone = set()
+    for file, (tf, torch) in _twins():
+        lone |= {f"{TF}/{file}:{name}" for name in set(tf) - set(torch)}
+        lone |= {f"{TORCH}/{file}:{name}" for name in set(torch) - set(tf)}
+    assert sorted(lone - set(NAMES_OF_ONE_STACK)) == []
+    assert sorted(set(NAMES_OF_ONE_STACK) - lone) == [], "listed as an exception, and is none any more"
+
+
+def test_the_twins_have_the_same_argument_names():
+    differ = {
+        f"{file}:{name}": (tf[name], torch[name])
+        for file, (tf, torch) in _twins()
+        for name in set(tf) & set(torch)
+        if tf[name] != torch[name]
+    }
+    assert {name: pair for name, pair in differ.items() if name not in ARGUMENTS_THAT_DIFFER} == {}
+    assert sorted(set(ARGUMENTS_THAT_DIFFER) - set(differ)) == [], "listed as an exception, and is none any more"
+
+
+def test_signatures_notices_another_name_and_another_argument():
+    one = _signatures(ast.parse("def f(a, *, b): ...\nclass C:\n  def __init__(self, x): ...\n  def m(self): ...\nN = 1"))
+    assert one == {"f": ["a", "b"], "C": None, "C.__init__": ["x"], "C.m": [], "N": None}
+    assert _signatures(ast.parse("def f(a, *, c): ...")) != _signatures(ast.parse("def f(a, *, b): ..."))
+    assert _signatures(ast.parse("def _f(a): ...\n_N = 1\nclass _C: ...")) == {}
+
+
+@pytest.mark.parametrize("stack", [TF, TORCH])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_short(stack, verb):
+    assert len((ROOT / stack / f"{verb}.py").read_text().splitlines()) <= MAX_VERB_LINES
+
+
+@pytest.mark.parametrize("stack", [TF, TORCH])
+def test_numpy_is_imported_in_the_crossings_only(stack):
+    importers = {name for name, tree in _modules(stack).items() if "numpy" in _imported(tree)}
+    assert sorted(importers - set(NUMPY_ROOMS)) == []
+
+
+@pytest.mark.parametrize(("stack", "twin"), [(TF, TORCH), (TORCH, TF)])
+def test_a_stack_never_imports_the_other(stack, twin):
+    files = (ROOT / stack).rglob("*.py")
+    assert [str(file) for file in files if twin in _imported(ast.parse(file.read_text()))] == []
+
+
+def test_no_file_is_a_drawer():
+    packages = (TF, TORCH, "retrieval_contract", "parity_tests")
+    assert [str(file) for package in packages for file in (ROOT / package).rglob("*.py") if file.stem in BANNED_FILE_NAMES] == []
+
+
+def test_tolerances_stand_in_one_file():
+    found = [
+        f"{file.relative_to(ROOT)}:{line}"
+        for file in sorted((ROOT / "parity_tests").rglob("*.py"))
+        if file.name not in ("tolerances.py", "comparing_test.py")
+        for line in _tolerances(ast.parse(file.read_text()))
+    ]
+    assert found == []
+
+
+def test_tolerances_notices_a_literal():
+    assert list(_tolerances(ast.parse("np.allclose(a, b)\nf(rtol=1e-3)\nf(rtol=x)\npytest.approx(3)"))) == [1, 2, 4]
+
+
+def _modules(stack: str) -> dict[str, ast.Module]:
+    """Syntax trees of a stack's modules, tests left out, by path inside the stack."""
+    folder = ROOT / stack
+    files = (file for file in sorted(folder.rglob("*.py")) if not file.name.endswith("_test.py") and file.name != "conftest.py")
+    return {file.relative_to(folder).as_posix(): ast.parse(file.read_text()) for file in files}
+
+
+def _twins() -> Iterator[tuple[str, tuple[Signatures, Signatures]]]:
+    tf, torch = _modules(TF), _modules(TORCH)
+    for file in sorted(set(tf) & set(torch)):
+        yield file, (_signatures(tf[file]), _signatures(torch[file]))
+
+
+def _signatures(tree: ast.Module) -> Signatures:
+    """Public names of a module; functions and methods with their argument names, in order."""
+    found: Signatures = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = _arguments(node)
+        elif isinstance(node, ast.ClassDef):
+            found[node.name] = None
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+            found |= {f"{node.name}.{method.name}": _arguments(method)[1:] for method in methods}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id: None for target in targets if isinstance(target, ast.Name)}
+    return {name: arguments for name, arguments in found.items() if _is_public(name)}
+
+
+def _is_public(name: str) -> bool:
+    first, _, method = name.partition(".")
+    return not first.startswith("_") and method not in FRAMEWORK_METHODS and (method == "__init__" or not method.startswith("_"))
+
+
+def _arguments(function: ast.FunctionDef) -> list[str]:
+    spec = function.args
+    return [argument.arg for argument in (*spec.posonlyargs, *spec.args, *spec.kwonlyargs)]
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """Top-level packages that a module imports, anywhere in it."""
+    nodes = list(ast.walk(tree))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.partition(".")[0] for name in names}
+
+
+def _tolerances(tree: ast.Module) -> Iterator[int]:
+    """Lines with a call that compares by a tolerance of its own, or with a literal tolerance."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            literal = any(word.arg in TOLERANCE_ARGUMENTS and isinstance(word.value, ast.Constant) for word in node.keywords)
+            if name in TOLERANT_CALLS or literal:
+                yield node.lineno

@@ -1,0 +1,61 @@
+"""The one table of tolerances: room and dtype -> how far two of the three corners may be apart, and why.
+
+No other file of the parity tests holds a tolerance (`house_test.py` looks). None of these is widened to make a test
+pass: a failure is looked into with the oracle first, and a wider entry needs a reason that names the arithmetic.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Dtype = Literal["bytes", "float32", "float64"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Two numbers a and b are the same where |a - b| <= atol + rtol |oracle|."""
+
+    rtol: float
+    """Relative part, of the oracle's value."""
+    atol: float
+    """Absolute part, in the unit of the compared array."""
+    reason: str
+    """Where the figure comes from."""
+    exact: bool = False
+    """Shape, dtype and every byte must be equal; rtol and atol are not looked at."""
+
+
+TOLERANCES: dict[tuple[str, Dtype], Rule] = {
+    ("batches", "bytes"): Rule(rtol=0, atol=0, exact=True, reason="conversion moves bytes and computes nothing"),
+    ("weights", "bytes"): Rule(rtol=0, atol=0, exact=True, reason="renaming and transposing compute nothing"),
+    ("forward", "float64"): Rule(rtol=1e-9, atol=1e-12, reason="sums of tens of terms of size 1, rounded at 1e-16"),
+    ("forward", "float32"): Rule(rtol=1e-5, atol=1e-6, reason="sums of tens of terms of size 1, rounded at 6e-8"),
+    ("encoders", "float32"): Rule(
+        rtol=2e-7, atol=1e-12, reason="computed in float64 and rounded to float32 once: at most one last place (2^-23)"
+    ),
+    ("loss", "float64"): Rule(rtol=1e-9, atol=1e-12, reason="a mean of a few logsumexps, rounded at 1e-16"),
+    ("loss", "float32"): Rule(rtol=1e-5, atol=1e-6, reason="logits of size 10 rounded at 1e-6, then averaged"),
+    ("gradient", "float64"): Rule(rtol=1e-9, atol=1e-12, reason="the same sums twice over, rounded at 1e-16"),
+    ("gradient", "float32"): Rule(
+        rtol=1e-4, atol=2e-6, reason="differences of probabilities rounded at 6e-8, over temperatures down to 0.1"
+    ),
+    ("gradient_norm", "float32"): Rule(rtol=1e-5, atol=1e-6, reason="a root of a sum of squares of float32 gradients"),
+    ("central_difference", "float64"): Rule(
+        rtol=1e-6, atol=1e-8, reason="step 1e-5: truncation 1e-10 times the third derivative, rounding 1e-16 / 1e-5"
+    ),
+    ("step", "float32"): Rule(
+        rtol=1e-4, atol=1e-6, reason="float32 gradients (above) through one root and one quotient"
+    ),
+    ("drift", "float32"): Rule(
+        rtol=2e-3, atol=2e-4, reason="20 steps of about 0.05 each: 0.02 % of the path, as rounding errors of early steps grow"
+    ),
+    ("metrics", "float64"): Rule(rtol=1e-12, atol=1e-12, reason="sums of at most dozens of rationals in float64"),
+    ("scores", "float32"): Rule(
+        rtol=1e-5, atol=1e-6, reason="libraries add up an inner product of float32 in an order of their own"
+    ),
+}
+"""Every tolerance of the parity tests."""
+
+
+def rule(room: str, dtype: Dtype) -> Rule:
+    """Look a tolerance up; a room that is not in the table is a mistake of the test."""
+    return TOLERANCES[room, dtype]

@@ -1,0 +1,1 @@
+"""From raw rows to training batches: sources, positives, split, vocabularies, features, histories, batches."""

@@ -1,0 +1,43 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from retrieval_contract.data.vocabulary import Vocabulary
+
+
+def fit(values, counts, min_count=1):
+    return Vocabulary.fit(pa.array(values, pa.string()), np.array(counts, np.int64), min_count=min_count)
+
+
+def test_rows_go_by_falling_count_then_by_value():
+    vocabulary = fit(["b", "a", "c", "b", "d"], [1, 2, 2, 3, 9])
+    assert vocabulary.values == ("d", "b", "a", "c")
+    assert vocabulary.size == 6
+
+
+def test_order_is_by_code_point_and_not_by_the_order_of_rows():
+    values = ["é", "z", "日本", "Z", "🎬", ""]
+    shuffled = [values[i] for i in (3, 5, 0, 2, 4, 1)]
+    assert fit(values, [1] * 6).values == fit(shuffled, [1] * 6).values == tuple(sorted(values))
+
+
+def test_values_without_train_rows_are_left_out_and_unknown():
+    vocabulary = fit(["seen", "never"], [3, 0])
+    assert vocabulary.values == ("seen",)
+    assert vocabulary.encode(pa.array(["never", "seen", None, "other"])).tolist() == [1, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("min_count", "values"), [(1, ("a", "b", "c")), (2, ("a", "b")), (3, ("a",)), (9, ())])
+def test_min_count_keeps_values_that_reach_it(min_count, values):
+    assert fit(["a", "b", "c", "a"], [3, 2, 1, 1], min_count).values == values
+
+
+def test_missing_values_are_not_counted():
+    assert fit(["a", None, "b"], [1, 5, 1]).values == ("a", "b")
+
+
+def test_encoding_never_gives_the_padding_row_and_is_int32():
+    rows = Vocabulary(("a",)).encode(pa.chunked_array([["a", "b"], [None]], pa.string()))
+    assert rows.dtype == np.int32
+    assert rows.tolist() == [2, 1, 1]
+    assert Vocabulary(()).encode(pa.array(["a"])).tolist() == [1]

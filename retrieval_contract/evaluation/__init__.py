@@ -1,0 +1,1 @@
+"""Exact metrics over the whole catalogue, with baselines, intervals and slices beside them."""

@@ -1,0 +1,126 @@
+"""What a model has to beat: popularity, a linear model of the same train rows, and, where it is known, the truth.
+
+Letters: B queries of a block, N candidates, Q queries.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from numpy.typing import NDArray
+
+from retrieval_contract.arrays import Float32Array, Int64Array
+from retrieval_contract.data.sources.raw import Truth
+from retrieval_contract.evaluation.scorers import FunctionScorer, Scorer
+
+Float64Array = NDArray[np.float64]
+
+NEIGHBOURS = 200
+"""Most similar candidates kept for each one in the item-item model, so that its memory grows as the catalogue does."""
+MOST_SIMILARITIES = 4_000_000
+"""Similarities computed at once."""
+
+
+def popularity(counts: Int64Array) -> Scorer:
+    """Score every candidate by its train positives [N], the same for all queries."""
+    scores_N = counts.astype(np.float32)
+    return FunctionScorer(
+        lambda positions: np.tile(scores_N, (len(positions), 1)), len(counts), name="the popularity baseline"
+    )
+
+
+def linear(train_QN: scipy.sparse.csr_matrix, *, l2: float, ease_max_candidates: int) -> Scorer:
+    """EASE where the catalogue fits, item-item cosine where it does not.
+
+    Args:
+        train_QN: train positives, 1 where there is one, rows in the order of the positions asked for.
+        l2: regularisation of EASE.
+        ease_max_candidates: largest N whose matrix is inverted.
+    """
+    if train_QN.shape[1] <= ease_max_candidates:
+        weights_NN = ease_weights(train_QN, l2)
+        return FunctionScorer(lambda positions: train_QN[positions] @ weights_NN, train_QN.shape[1], name="EASE")
+    similarities_NN = cosine_similarities(train_QN)
+    return FunctionScorer(
+        lambda positions: (train_QN[positions] @ similarities_NN).toarray(), train_QN.shape[1], name="item-item cosine"
+    )
+
+
+def ease_weights(train_QN: scipy.sparse.csr_matrix, l2: float) -> Float32Array:
+    """Solve the linear autoencoder whose diagonal is zero, B = I - P diag(1 / diag P), P = (X^T X + l2 I)^-1.
+
+    Args:
+        train_QN: X, 1 where there is a train positive.
+        l2: regularisation, above 0.
+
+    Returns:
+        B [N, N]; the scores of a query are its row of X times B. Solved in float64, kept in float32.
+
+    Source: Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019, eq. 8.
+    """
+    ones = train_QN.astype(np.float64)
+    gram_NN: Float64Array = (ones.T @ ones).toarray(order="F")
+    gram_NN[np.diag_indices_from(gram_NN)] += l2
+    # Inverted in place through its Cholesky factor: half the work and a third of the memory of a general inverse.
+    factor_NN, failed = scipy.linalg.lapack.dpotrf(gram_NN, lower=True, overwrite_a=True)
+    assert failed == 0, "X^T X + l2 I is positive definite"
+    lower_NN, failed = scipy.linalg.lapack.dpotri(factor_NN, lower=True, overwrite_c=True)
+    assert failed == 0, "the factor has no zero on its diagonal"
+    diagonal_N = lower_NN.diagonal().copy()
+    weights_NN = np.tril(lower_NN, -1).astype(np.float32)
+    weights_NN += weights_NN.T.copy()
+    weights_NN /= -diagonal_N.astype(np.float32)
+    return np.ascontiguousarray(weights_NN)
+
+
+def cosine_similarities(train_QN: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+    """Cosine of every two candidates' train queries, the nearest few of each kept, nothing on the diagonal.
+
+    Args:
+        train_QN: 1 where there is a train positive.
+
+    Returns:
+        [N, N]: row i holds the candidates that a query of i is recommended for it. A candidate without train rows is
+        similar to nothing.
+    """
+    lengths_N = np.sqrt(np.bincount(train_QN.indices, minlength=train_QN.shape[1]))
+    scale = scipy.sparse.diags((1 / np.maximum(lengths_N, 1)).astype(np.float32))
+    unit_QN = (train_QN.astype(np.float32) @ scale).tocsr()
+    unit_NQ = unit_QN.T.tocsr()
+    num_candidates = train_QN.shape[1]
+    step = max(1, MOST_SIMILARITIES // num_candidates)
+    blocks = [
+        _nearest((unit_NQ[start : start + step] @ unit_QN).tocsr(), start) for start in range(0, num_candidates, step)
+    ]
+    return scipy.sparse.vstack(blocks, format="csr")
+
+
+def _nearest(similarities: scipy.sparse.csr_matrix, first_row: int) -> scipy.sparse.csr_matrix:
+    """Keep the largest entries of each row, ties by the smaller column, without candidates' own."""
+    entries = similarities.tocoo()
+    other = entries.col != entries.row + first_row
+    row, column, value = entries.row[other], entries.col[other], entries.data[other]
+    order = np.lexsort((column, -value, row))
+    row, column, value = row[order], column[order], value[order]
+    counts = np.bincount(row, minlength=similarities.shape[0])
+    near = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) < NEIGHBOURS
+    return scipy.sparse.csr_matrix((value[near], (row[near], column[near])), shape=similarities.shape)
+
+
+def oracle(truth: Truth, query_ids: Sequence[str], times: Sequence[int]) -> Scorer:
+    """Score by the true probability, averaged over a few times of the held-out period.
+
+    One time would not do: a candidate that appears later has probability 0 before.
+
+    Args:
+        truth: knows p(candidate | query) at a time.
+        query_ids: raw ids in the order of the positions asked for.
+        times: when to ask, one or more.
+    """
+
+    def scores(positions: Int64Array) -> Float32Array:
+        ids = [query_ids[position] for position in positions.tolist()]
+        return sum((np.exp(truth.log_probabilities(ids, time)) for time in times), np.float32(0)) / np.float32(len(times))
+
+    return FunctionScorer(scores, len(truth.candidate_ids), name="the oracle")

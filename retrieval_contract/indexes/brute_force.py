@@ -1,0 +1,131 @@
+"""Exact scores and exact ranking of candidates: what every index ends in, and falls back to.
+
+A score is the inner product computed in float64 and rounded to float32. Float32 matrix products give two equal vectors
+unequal scores, and one query other scores in another batch, because the order of additions depends on the place in the
+matrix; they are used here only to find which candidates can be among the best, with their error bound as margin.
+
+Letters: B queries, N candidates, D width, M candidates proposed for a query, K results, P pairs of query and candidate.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
+from retrieval_contract.indexes.excluded import Excluded
+
+Float64Array = NDArray[np.float64]
+
+CHUNK_BYTES = 64_000_000
+"""Bound on each temporary array."""
+
+
+def inner_products(values_ND: Float32Array, queries_BD: Float32Array, rows_BM: Int32Array) -> Float32Array:
+    """Score given candidates of each query.
+
+    Args:
+        values_ND: candidate vectors.
+        queries_BD: query vectors.
+        rows_BM: candidate rows; -1 where there is none.
+
+    Returns:
+        Scores [B, M], -inf where the row is -1.
+    """
+    scores_BM = np.full(rows_BM.shape, -np.inf, np.float32)
+    places_P, columns_P = np.nonzero(rows_BM >= 0)
+    num_pairs = max(1, CHUNK_BYTES // (8 * queries_BD.shape[1]))
+    for start in range(0, len(places_P), num_pairs):
+        at, column = places_P[start : start + num_pairs], columns_P[start : start + num_pairs]
+        query_PD = queries_BD[at].astype(np.float64)
+        candidate_PD = values_ND[rows_BM[at, column]].astype(np.float64)
+        scores_BM[at, column] = np.einsum("pd,pd->p", query_PD, candidate_PD)
+    return scores_BM
+
+
+def rank(
+    values_ND: Float32Array, queries_BD: Float32Array, rows_BM: Int32Array, k: int, excluded: Excluded
+) -> tuple[TopK, BoolArray]:
+    """Score proposed candidates and keep the best K, ties by the smaller row.
+
+    Args:
+        values_ND: candidate vectors.
+        queries_BD: query vectors.
+        rows_BM: proposed candidate rows in any order; repeated ones count once, -1 where there is none.
+        k: results a query.
+        excluded: candidates to leave out.
+
+    Returns:
+        The best K, and for each query whether it is settled: K results were found (or all there are), and no candidate
+        that was not proposed could tie with the last of them by being as good as the worst proposed.
+    """
+    rows_BM = np.sort(rows_BM, axis=1)
+    rows_BM[:, 1:][rows_BM[:, 1:] == rows_BM[:, :-1]] = -1
+    rows_BM[excluded.contains(rows_BM)] = -1
+    scores_BM = inner_products(values_ND, queries_BD, rows_BM)
+    # Rows ascend, so a stable sort breaks ties by the smaller row.
+    order_BM = np.argsort(-scores_BM, axis=1, kind="stable")
+    rows_BM, scores_BM = (np.take_along_axis(array, order_BM, axis=1) for array in (rows_BM, scores_BM))
+    num_found_B = (rows_BM >= 0).sum(axis=1)
+    num_available_B = excluded.size - excluded.counts
+    worst_B = np.take_along_axis(scores_BM, np.maximum(num_found_B - 1, 0)[:, None], axis=1)[:, 0]
+    missing = max(0, k - rows_BM.shape[1])
+    rows_BK = np.pad(rows_BM[:, :k], ((0, 0), (0, missing)), constant_values=-1)
+    scores_BK = np.pad(scores_BM[:, :k], ((0, 0), (0, missing)), constant_values=-np.inf)
+    settled_B = (num_found_B == num_available_B) | ((num_found_B > k) & (scores_BK[:, -1] > worst_B))
+    return TopK(rows=rows_BK, scores=scores_BK), settled_B
+
+
+def exact_top_k(
+    values_ND: Float32Array, queries_BD: Float32Array, k: int, excluded: Excluded, *, largest_norm: float
+) -> TopK:
+    """Rank all candidates of each query that are not excluded.
+
+    Args:
+        values_ND: candidate vectors.
+        queries_BD: query vectors.
+        k: results a query, N at most.
+        excluded: candidates to leave out.
+        largest_norm: length of the longest candidate vector.
+
+    Returns:
+        The best K; where fewer are left, the rest is padded with row -1 and score -inf.
+    """
+    num_queries, size = len(queries_BD), len(values_ND)
+    rows_BK, scores_BK = np.empty((num_queries, k), np.int32), np.empty((num_queries, k), np.float32)
+    margin_B = _margin(queries_BD, largest_norm)
+    chunk = max(1, CHUNK_BYTES // (4 * size))
+    for start in range(0, num_queries, chunk):
+        here = np.arange(start, min(start + chunk, num_queries))
+        excluded_here = excluded.at(here)
+        rows_BM = _possible(queries_BD[here] @ values_ND.T, margin_B[here], k, excluded_here)
+        top, _ = rank(values_ND, queries_BD[here], rows_BM, k, excluded_here)
+        rows_BK[here], scores_BK[here] = top.rows, top.scores
+    return TopK(rows=rows_BK, scores=scores_BK)
+
+
+def norms(vectors_ND: Float32Array) -> Float64Array:
+    """Euclidean lengths [N], in float64, where squares of float32 cannot overflow."""
+    return np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND, dtype=np.float64))
+
+
+def _margin(queries_BD: Float32Array, largest_norm: float) -> Float32Array:
+    """Twice the error of a float32 inner product and of rounding, for each query [B].
+
+    Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., eq. 3.5: |error| <= gamma_D |x|.|y|, here
+    with |x|.|y| <= ||x|| ||y||, and D + 8 in place of D for gamma's denominator, later roundings, and underflow.
+    """
+    num_roundings = queries_BD.shape[1] + 8
+    return (2 * num_roundings * (2.0**-24 * largest_norm * norms(queries_BD) + 2.0**-126)).astype(np.float32)
+
+
+def _possible(scores_BN: Float32Array, margin_B: Float32Array, k: int, excluded: Excluded) -> Int32Array:
+    """Rows that can be among the best K by rough scores (which are overwritten), ascending, padded with -1 [B, M]."""
+    scores_BN[excluded.places, excluded.rows] = -np.inf
+    size = scores_BN.shape[1]
+    kth_B = np.partition(scores_BN, size - k, axis=1)[:, size - k]
+    possible_BN = (scores_BN >= (kth_B - margin_B)[:, None]) & (scores_BN > -np.inf)
+    places_P, rows_P = np.nonzero(possible_BN)
+    num_possible_B = np.bincount(places_P, minlength=len(scores_BN))
+    columns_P = np.arange(len(places_P)) - np.repeat(np.cumsum(num_possible_B) - num_possible_B, num_possible_B)
+    rows_BM = np.full((len(scores_BN), max(1, num_possible_B.max(initial=0))), -1, np.int32)
+    rows_BM[places_P, columns_P] = rows_P
+    return rows_BM

@@ -1,0 +1,1 @@
+"""Vectors that have left a framework, on disk."""

@@ -1,0 +1,243 @@
+"""What every stack's verbs must do, as a test class that each stack subclasses with its own name.
+
+It runs the verbs as a person would: a small run trained once per class in a process of its own, with the other stack's
+frameworks blocked, then questions asked of it.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from retrieval_contract.runs.checkpoints import checkpoint_paths
+from retrieval_contract.verbs import build_index, embed, evaluate, recommend, train
+from retrieval_contract.verbs.command import exit_code
+
+BODIES = {
+    "train": train.run,
+    "evaluate": evaluate.run,
+    "embed": embed.run,
+    "build_index": build_index.run,
+    "recommend": recommend.run,
+}
+SMALL = (
+    "--preset=simulated",
+    "--batch_size=64",
+    "--set=source.num_interactions=2000",
+    "--set=source.num_queries=100",
+    "--set=source.num_candidates=120",
+    "--set=evaluation.bootstrap_samples=50",
+)
+_BLOCKED_RUN = """
+import sys, runpy
+for name in {blocked!r}:
+    sys.modules[name] = None
+sys.argv = ["train", *sys.argv[1:]]
+runpy.run_module({module!r}, run_name="__main__")
+"""
+
+
+class VerbsConformance:
+    """Subclass it as `TestVerbs` with the stack's name and the other stack's imports."""
+
+    stack_name: ClassVar[str]
+    blocked: ClassVar[tuple[str, ...]]
+    """Modules of the other stack, which must never be imported."""
+    backends: ClassVar[tuple[str, ...]]
+
+    @pytest.fixture(scope="class")
+    def workdir(self, tmp_path_factory):
+        """A small run, trained with the other stack's frameworks blocked."""
+        folder = tmp_path_factory.mktemp("run") / "w"
+        done = self._process("train", folder, *SMALL, "--epochs=2")
+        assert done.returncode == 0, done.stderr
+        return folder
+
+    def _process(self, verb: str, folder: Path, *flags: str) -> subprocess.CompletedProcess:
+        return subprocess.run(self._words(verb, folder, *flags), capture_output=True, text=True, check=False)
+
+    def _words(self, verb: str, folder: Path, *flags: str) -> list[str]:
+        program = _BLOCKED_RUN.format(blocked=self.blocked, module=f"{self.stack_name}.{verb}")
+        return [sys.executable, "-c", program, f"--workdir={folder}", *flags]
+
+    def _code(self, verb: str, *flags: str) -> int:
+        """Run a verb in this process."""
+        stack = __import__(f"{self.stack_name}.stack", fromlist=["STACK"]).STACK
+        return exit_code(verb, stack, BODIES[verb], flags)
+
+    def _refused(self, capsys, verb: str, *flags: str) -> str:
+        """The one line with which a verb refuses the user's mistake."""
+        capsys.readouterr()
+        assert self._code(verb, *flags) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    # ------------------------------------------------------------ what a run leaves
+
+    def test_a_run_leaves_everything(self, workdir):
+        files = {path.relative_to(workdir).as_posix() for path in workdir.rglob("*") if path.is_file()}
+        assert {"config.yaml", "metrics.json", "weights.safetensors", "features.json"} <= files
+        assert any(name.startswith("tensorboard/events") for name in files)
+        assert any(name.startswith("checkpoints/step_") for name in files)
+        assert not [name for name in files if name.rsplit("/", 1)[-1].startswith(".")], "nothing half-written stays"
+
+    def test_metrics_have_the_promised_form(self, workdir):
+        report = json.loads((workdir / "metrics.json").read_text())
+        assert {"metrics", "baselines", "num_queries", "num_excluded"} <= report.keys()
+        assert {"popularity", "ease", "oracle"} <= report["baselines"].keys()
+        for row in (report["metrics"], *report["baselines"].values()):
+            for name in ("recall@10", "ndcg@10", "mrr", "accuracy@10"):
+                assert 0 <= row[name]["low"] <= row[name]["value"] <= row[name]["high"] <= 1
+
+    def test_evaluate_repeats_the_metrics_to_the_byte(self, workdir, tmp_path):
+        copy = shutil.copytree(workdir, tmp_path / "copy")
+        before = (copy / "metrics.json").read_bytes()
+        (copy / "metrics.json").unlink()
+        assert self._code("evaluate", f"--workdir={copy}") == 0
+        assert (copy / "metrics.json").read_bytes() == before
+
+    def test_the_written_configuration_repeats_the_run(self, workdir, tmp_path):
+        again = tmp_path / "again"
+        assert self._code("train", f"--workdir={again}", f"--config={workdir / 'config.yaml'}") == 0
+        assert (again / "weights.safetensors").read_bytes() == (workdir / "weights.safetensors").read_bytes()
+
+    def test_another_seed_is_another_run(self, workdir, tmp_path):
+        other = tmp_path / "other"
+        assert self._code("train", f"--workdir={other}", f"--config={workdir / 'config.yaml'}", "--seed=1") == 0
+        assert (other / "weights.safetensors").read_bytes() != (workdir / "weights.safetensors").read_bytes()
+
+    def test_every_backend_answers_as_exact_search_does(self, workdir, capsys):
+        exact = self._answer(capsys, workdir, "exact")
+        assert len(exact) == 10
+        for backend in self.backends:
+            assert self._code("build_index", f"--workdir={workdir}", f"--backend={backend}") == 0
+            assert self._answer(capsys, workdir, backend) == exact
+
+    def _answer(self, capsys, workdir: Path, backend: str) -> list[str]:
+        capsys.readouterr()
+        flags = (f"--query_id={self._some_query(workdir)}", "--k=10", "--exclude_seen", f"--backend={backend}")
+        assert self._code("recommend", f"--workdir={workdir}", *flags) == 0
+        lines = capsys.readouterr().out.strip().splitlines()
+        assert "encoding" in lines[-1] and "searching" in lines[-1] and "formatting" in lines[-1]
+        return [line.split()[0] for line in lines[2:-1]]
+
+    def _some_query(self, workdir: Path) -> str:
+        from retrieval_contract.config import read_config
+        from retrieval_contract.data.prepare import prepare
+
+        prepared = prepare(read_config(workdir / "config.yaml"))
+        return prepared.queries.ids[int(prepared.interactions.query_rows[prepared.split.train[0]])]
+
+    def test_embed_writes_every_candidate(self, workdir, tmp_path, capsys):
+        copy = shutil.copytree(workdir, tmp_path / "copy")
+        assert self._code("embed", f"--workdir={copy}") == 0
+        assert "120 vectors" in capsys.readouterr().out
+
+    # ------------------------------------------------------------ stopped and resumed
+
+    def test_stopped_by_ctrl_c_and_killed_a_run_resumes_to_the_same_bytes(self, tmp_path):
+        flags = (*SMALL, "--epochs=60", "--set=training.checkpoint_every_steps=7", "--set=query.feature_dropout=0.2")
+        whole, broken = tmp_path / "whole", tmp_path / "broken"
+        assert self._process("train", whole, *flags).returncode == 0
+        last = int(checkpoint_paths(whole / "checkpoints")[-1].stem.split("_")[1])
+        stops = sorted(random.Random(time.time_ns()).sample(range(1, last * 2 // 3), 2))
+        code, said = self._stopped(broken, stops[0], signal.SIGINT, *flags)
+        assert code == 130 and "--resume" in said, said
+        code, _ = self._stopped(broken, stops[1], signal.SIGKILL, "--resume")
+        assert code == -signal.SIGKILL
+        assert not (broken / "weights.safetensors").exists()
+        assert self._process("train", broken, "--resume").returncode == 0
+        for name in ("weights.safetensors", "metrics.json", f"checkpoints/step_{last:09d}.safetensors"):
+            assert (broken / name).read_bytes() == (whole / name).read_bytes(), (name, stops)
+
+    def _stopped(self, folder: Path, step: int, how: signal.Signals, *flags: str) -> tuple[int, str]:
+        """Start training, stop it once a checkpoint at or after `step` is on disk."""
+        process = subprocess.Popen(
+            self._words("train", folder, *flags), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        while process.poll() is None:
+            paths = checkpoint_paths(folder / "checkpoints")
+            if paths and int(paths[-1].stem.split("_")[1]) >= step:
+                os.kill(process.pid, how)
+                break
+            time.sleep(0.002)
+        _, said = process.communicate(timeout=120)
+        return process.returncode, said
+
+    # ------------------------------------------------------------ bad input
+
+    def test_an_occupied_workdir_is_not_overwritten_by_accident(self, workdir, capsys):
+        before = (workdir / "weights.safetensors").read_bytes()
+        assert "already holds a run" in self._refused(capsys, "train", f"--workdir={workdir}", *SMALL)
+        assert (workdir / "weights.safetensors").read_bytes() == before
+
+    def test_resume_under_another_configuration_is_refused(self, workdir, capsys):
+        line = self._refused(capsys, "train", f"--workdir={workdir}", "--resume", "--set=loss.temperature=0.5")
+        assert "loss.temperature" in line
+
+    def test_resume_of_nothing_is_refused(self, tmp_path, capsys):
+        line = self._refused(capsys, "train", f"--workdir={tmp_path / 'none'}", "--resume", "--preset=simulated")
+        assert "nothing to resume" in line
+
+    def test_an_unknown_query_id_is_refused(self, workdir, capsys):
+        assert "nobody" in self._refused(capsys, "recommend", f"--workdir={workdir}", "--query_id=nobody")
+
+    def test_k_larger_than_the_catalogue_is_refused(self, workdir, capsys):
+        flags = (f"--workdir={workdir}", f"--query_id={self._some_query(workdir)}", "--k=121", "--backend=exact")
+        line = self._refused(capsys, "recommend", *flags)
+        assert "121" in line and "120" in line
+
+    def test_a_truncated_weights_file_is_refused(self, workdir, tmp_path, capsys):
+        copy = shutil.copytree(workdir, tmp_path / "copy")
+        path = copy / "weights.safetensors"
+        path.write_bytes(path.read_bytes()[:-100])
+        assert "weights.safetensors" in self._refused(capsys, "evaluate", f"--workdir={copy}")
+
+    def test_a_flipped_byte_in_the_weights_is_refused(self, workdir, tmp_path, capsys):
+        copy = shutil.copytree(workdir, tmp_path / "copy")
+        content = bytearray((copy / "weights.safetensors").read_bytes())
+        content[-5] ^= 1
+        (copy / "weights.safetensors").write_bytes(bytes(content))
+        assert "weights.safetensors" in self._refused(capsys, "evaluate", f"--workdir={copy}")
+
+    def test_an_index_of_other_weights_is_refused(self, workdir, tmp_path, capsys):
+        stale = shutil.copytree(workdir, tmp_path / "stale")
+        backend = self.backends[-1]
+        assert self._code("build_index", f"--workdir={stale}", f"--backend={backend}") == 0
+        index = stale / "index"
+        shutil.move(index, tmp_path / "kept")
+        assert self._code("train", f"--workdir={stale}", *SMALL, "--epochs=1", "--overwrite") == 0
+        shutil.move(tmp_path / "kept", index)
+        flags = (f"--workdir={stale}", f"--query_id={self._some_query(stale)}", f"--backend={backend}")
+        assert "other weights" in self._refused(capsys, "recommend", *flags)
+
+    def test_a_backend_of_the_other_stack_names_its_home(self, workdir, capsys):
+        (other,) = {"scann", "faiss"} - set(self.backends)
+        line = self._refused(capsys, "build_index", f"--workdir={workdir}", f"--backend={other}")
+        assert "belongs to" in line
+
+    def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(self, tmp_path, capsys):
+        flags = ("--set=optimizer.kind=sgd", "--set=optimizer.weight_decay=0", "--set=optimizer.learning_rate=1e30")
+        assert self._code("train", f"--workdir={tmp_path / 'w'}", *SMALL, *flags) == 1
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "weights did not move" in said
+        assert checkpoint_paths(tmp_path / "w" / "checkpoints")
+        assert not (tmp_path / "w" / "weights.safetensors").exists()
+
+    def test_a_missing_gpu_is_said(self, workdir, capsys):
+        if shutil.which("nvidia-smi"):
+            pytest.skip("this machine has a GPU")
+        assert "cuda" in self._refused(capsys, "evaluate", f"--workdir={workdir}", "--device=cuda").lower()
+
+    def test_help_goes_to_stdout(self, capsys):
+        assert self._code("train", "--help") == 0
+        assert f"{self.stack_name}.train" in capsys.readouterr().out

@@ -1,0 +1,104 @@
+"""Crossing 2: the towers as functions of arrays, for serving and for the referee."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from retrieval_contract.arrays import AnyArray, Batch, FeatureArrays, Float32Array
+from retrieval_contract.config import RunConfig
+from retrieval_contract.weights.names import VocabularySizes
+from tfrs_models.inputs import any_length, batch_tensors, choose_device, feature_tensors
+from tfrs_models.towers.two_tower import TwoTower
+from tfrs_models.training.model import RetrievalModel
+from tfrs_models.weights import assign, parameters_by_name
+
+CHUNK_ROWS = 4_096
+"""Examples encoded at a time: bounds the memory of the hidden layers whatever the catalogue's size."""
+
+
+class TwoTowerEncoders:
+    """Both towers at given weights (`retrieval_contract.stack.Encoders`).
+
+    Computed in float64 and returned as float32, so that two stacks round the same number.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        sizes: VocabularySizes,
+        weights: Mapping[str, Float32Array],
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+    ) -> None:
+        """Build the towers.
+
+        Args:
+            config: the run.
+            sizes: rows of each vocabulary by side and feature.
+            weights: by canonical name.
+            device: where to compute.
+
+        Raises:
+            UserError: weights that are missing, left over or of another shape; a device that is not there.
+        """
+        self._device = choose_device(device)
+        self._dim = config.vector_dim
+        with tf.device(self._device):
+            self._towers = TwoTower(config, sizes, dtype="float64")
+            assign(self._towers, weights)
+        self._compiled: dict[str, Any] = {}
+
+    def encode_queries(self, features: FeatureArrays) -> Float32Array:
+        """Encoded query features, leading dimension B -> vectors [B, D], 1 appended where there is a candidate bias."""
+        return self._encode(self._towers.query_vectors, features)
+
+    def encode_candidates(self, features: FeatureArrays) -> Float32Array:
+        """Encoded candidate features, leading dimension B -> vectors [B, D], temperature times bias appended."""
+        return self._encode(self._towers.candidate_vectors, features)
+
+    def _encode(self, encode: Callable[..., tf.Tensor], features: FeatureArrays) -> Float32Array:
+        num_examples = len(next(iter(features.values())))
+        vectors_BD = np.empty((num_examples, self._dim), np.float32)
+        for start in range(0, num_examples, CHUNK_ROWS):
+            chunk = slice(start, start + CHUNK_ROWS)
+            with tf.device(self._device):
+                tensors = feature_tensors({name: values[chunk] for name, values in features.items()})
+                vectors_BD[chunk] = self._function(encode, tensors)(tensors).numpy()
+        return vectors_BD
+
+    def _function(self, encode: Callable[..., tf.Tensor], tensors: Mapping[str, tf.Tensor]) -> Any:
+        if encode.__name__ not in self._compiled:
+            self._compiled[encode.__name__] = tf.function(
+                encode, input_signature=[any_length(tensors)], autograph=False
+            )
+        return self._compiled[encode.__name__]
+
+
+def loss_and_gradients(
+    config: RunConfig,
+    sizes: VocabularySizes,
+    weights: Mapping[str, AnyArray],
+    batch: Batch,
+    *,
+    dtype: Literal["float32", "float64"],
+) -> tuple[float, dict[str, AnyArray]]:
+    """Loss of a batch and its gradient, for comparison with another implementation.
+
+    Args:
+        config: the run; dropout does not act.
+        sizes: rows of each vocabulary by side and feature.
+        weights: by canonical name.
+        batch: the batch.
+        dtype: of everything that is computed.
+
+    Returns:
+        Loss in nats per query, and the gradient of every parameter by canonical name, dense, of type `dtype`.
+    """
+    model = RetrievalModel(config, sizes, dtype)
+    assign(model.towers, weights)
+    variables = parameters_by_name(model.towers)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch_tensors(batch, dtype))
+    gradients = tape.gradient(loss, variables)
+    return float(loss), {name: tf.convert_to_tensor(gradients[name]).numpy() for name in variables}

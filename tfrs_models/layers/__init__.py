@@ -1,0 +1,1 @@
+"""Layers: what towers are made of."""

@@ -1,0 +1,1 @@
+"""Tasks: vectors -> loss, the negatives included."""

@@ -1,0 +1,1 @@
+"""Towers: encoded features -> vectors."""

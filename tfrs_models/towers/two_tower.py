@@ -1,0 +1,72 @@
+"""Both towers and the candidate bias: what is trained and what is served."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from retrieval_contract.config import RunConfig
+from retrieval_contract.weights.names import VocabularySizes
+from tfrs_models.layers.dropout import fold_in
+from tfrs_models.towers.mlp_tower import MlpTower
+
+_Features = Mapping[str, tf.Tensor]
+
+
+class TwoTower(tf.keras.Model):
+    """Query tower, candidate tower and, where configured, one bias a row of the candidate-id vocabulary."""
+
+    def __init__(self, config: RunConfig, sizes: VocabularySizes, dtype: str = "float32") -> None:
+        """Create the weights, zero until they are assigned.
+
+        Args:
+            config: the run.
+            sizes: rows of each vocabulary by side and feature.
+            dtype: of weights and results, "float32" or "float64".
+        """
+        super().__init__(dtype=dtype)
+        dim, normalize = config.model.dim, config.model.normalize
+        self.query = MlpTower(config.query, sizes["query"], dim, normalize, dtype=dtype)
+        self.candidate = MlpTower(config.candidate, sizes["candidate"], dim, normalize, dtype=dtype)
+        self.temperature = config.loss.temperature
+        self.id_name, self.bias_table = "", None
+        id_feature = config.candidate_id_feature
+        if config.model.candidate_bias and id_feature is not None:
+            self.id_name = id_feature.name
+            rows = sizes["candidate"][id_feature.name]
+            self.bias_table = self.add_weight(name="candidate_bias", shape=(rows, 1), initializer="zeros")
+
+    def encode_query(self, features: _Features, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Query features -> vectors [B, D].
+
+        Args:
+            features: by name, leading dimension B.
+            dropout_seed: seed [2] of this batch at this step, int64; none means serving, without dropout.
+        """
+        return self.query(features, dropout_seed=None if dropout_seed is None else fold_in(dropout_seed, 0))
+
+    def encode_candidate(self, features: _Features, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Candidate features -> vectors [B, D]; arguments as in `encode_query`."""
+        return self.candidate(features, dropout_seed=None if dropout_seed is None else fold_in(dropout_seed, 1))
+
+    def candidate_bias(self, features: _Features) -> tf.Tensor | None:
+        """Candidate features -> what is added to their logits after the temperature [B]; none where not configured."""
+        if self.bias_table is None:
+            return None
+        return tf.gather(self.bias_table, features[self.id_name])[:, 0]
+
+    def query_vectors(self, features: _Features) -> tf.Tensor:
+        """Query features -> served vectors: [B, D], and a last column of ones where there is a candidate bias."""
+        query_BD = self.encode_query(features)
+        if self.bias_table is None:
+            return query_BD
+        return tf.concat([query_BD, tf.ones_like(query_BD[:, :1])], axis=1)
+
+    def candidate_vectors(self, features: _Features) -> tf.Tensor:
+        """Candidate features -> served vectors: [B, D], and a last column of temperature times bias where there is one.
+
+        The inner product of served vectors is temperature times the logit, so it ranks as the logits do.
+        """
+        candidate_BD, bias_B = self.encode_candidate(features), self.candidate_bias(features)
+        if bias_B is None:
+            return candidate_BD
+        return tf.concat([candidate_BD, (self.temperature * bias_B)[:, None]], axis=1)

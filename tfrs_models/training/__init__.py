@@ -1,0 +1,1 @@
+"""Training: one optimiser step, and the state it goes on from."""

@@ -1,0 +1,70 @@
+"""Crossing 3: variables <-> arrays, by one table of canonical names.
+
+Keras kernels are [in, out] as the canonical ones are, so nothing is transposed. `write` and `read` walk the same table,
+so neither can know a name that the other does not.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from retrieval_contract.arrays import AnyArray
+from retrieval_contract.errors import UserError
+from retrieval_contract.weights.names import CANDIDATE_BIAS, Side, dense_bias_name, embedding_name, kernel_name
+from tfrs_models.towers.mlp_tower import MlpTower
+from tfrs_models.towers.two_tower import TwoTower
+
+
+def parameters_by_name(model: TwoTower) -> dict[str, tf.Variable]:
+    """The table: canonical name -> variable, of every weight."""
+    named = _tower_variables("query", model.query) | _tower_variables("candidate", model.candidate)
+    if model.bias_table is not None:
+        named[CANDIDATE_BIAS] = model.bias_table
+    unnamed = {variable.ref() for variable in model.variables} - {variable.ref() for variable in named.values()}
+    assert not unnamed, f"variables without a canonical name: {[ref.deref().name for ref in unnamed]}"
+    return named
+
+
+def assign(model: TwoTower, arrays: Mapping[str, AnyArray]) -> None:
+    """Set every weight of the model from canonical arrays.
+
+    Raises:
+        UserError: an array is missing, is left over, or has another shape; all are named and no weight has changed.
+    """
+    write(parameters_by_name(model), arrays)
+
+
+def extract(model: TwoTower) -> dict[str, AnyArray]:
+    """Copy every weight of the model out, by canonical name."""
+    return read(parameters_by_name(model))
+
+
+def write(variables: Mapping[str, tf.Variable], arrays: Mapping[str, AnyArray]) -> None:
+    """Set variables from the arrays of the same names.
+
+    Raises:
+        UserError: an array is missing, is left over, or has another shape; all are named and no variable has changed.
+    """
+    faults = [f"{name} is missing" for name in variables if name not in arrays]
+    faults += [f"{name} is left over" for name in arrays if name not in variables]
+    shapes = {name: (np.shape(arrays[name]), tuple(variables[name].shape)) for name in variables if name in arrays}
+    faults += [f"{name} has shape {got}, expected {want}" for name, (got, want) in shapes.items() if got != want]
+    if faults:
+        todo = "use the weights and the configuration of the same run"
+        raise UserError(f"weights do not fit the model: {'; '.join(faults)}", todo=todo)
+    for name, variable in variables.items():
+        variable.assign(np.asarray(arrays[name], variable.dtype.as_numpy_dtype))
+
+
+def read(variables: Mapping[str, tf.Variable]) -> dict[str, AnyArray]:
+    """Copy variables out by name; the copies do not follow later steps."""
+    return {name: np.array(variable.numpy()) for name, variable in variables.items()}
+
+
+def _tower_variables(side: Side, tower: MlpTower) -> dict[str, tf.Variable]:
+    named = {embedding_name(side, feature): table for feature, table in tower.features.tables.items()}
+    for number, layer in enumerate(tower.dense.layers):
+        named[kernel_name(side, number)] = layer.kernel
+        named[dense_bias_name(side, number)] = layer.bias
+    return named

@@ -1,0 +1,96 @@
+"""The towers as functions of arrays, and loss and gradients as the parity tests compare them.
+
+Letters: B queries or candidates encoded, D vector width, bias dimension included.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrieval_contract.arrays import AnyArray, Batch, FeatureArrays, Float32Array
+from retrieval_contract.config import RunConfig
+from retrieval_contract.errors import RunError
+from retrieval_contract.weights.names import VocabularySizes
+from torch_reference.inputs import FeatureTensors, batch_tensors, choose_device, feature_tensors
+from torch_reference.towers.two_tower import TwoTower
+from torch_reference.training.model import RetrievalModel
+from torch_reference.weights import assign, extract_gradients
+
+CHUNK_ROWS = 4_096
+"""Entities encoded at once: bounds the memory of a large catalogue's hidden layers and histories."""
+
+
+@final
+class TwoTowerEncoders:
+    """The two towers, float64 inside and float32 outside, so that what is served does not depend on the stack."""
+
+    def __init__(
+        self, config: RunConfig, sizes: VocabularySizes, weights: Mapping[str, Float32Array], device: str = "auto"
+    ) -> None:
+        """Build from canonical weights.
+
+        Args:
+            config: the run.
+            sizes: rows V of each vocabulary by side and feature name.
+            weights: canonical name -> array.
+            device: `auto`, `cpu` or `cuda`.
+
+        Raises:
+            UserError: names or shapes are not the model's; or no GPU where one is asked for.
+        """
+        self._device = choose_device(device)
+        self._towers = TwoTower(config, sizes, "float64").eval()
+        assign(self._towers, weights)
+        self._towers.to(self._device)
+        self._dim = config.vector_dim
+
+    def encode_queries(self, features: FeatureArrays) -> Float32Array:
+        """Encoded features, leading dimension B -> vectors [B, D], the constant 1 of a candidate bias appended."""
+        return self._encode(self._towers.query_vectors, features)
+
+    def encode_candidates(self, features: FeatureArrays) -> Float32Array:
+        """Encoded features, leading dimension B -> vectors [B, D], temperature times candidate bias appended."""
+        return self._encode(self._towers.candidate_vectors, features)
+
+    @torch.inference_mode()
+    def _encode(self, encode: Callable[[FeatureTensors], Tensor], features: FeatureArrays) -> Float32Array:
+        num_rows = {len(array) for array in features.values()}
+        assert len(num_rows) == 1, f"features differ in their leading dimension: {sorted(num_rows)}"
+        vectors_BD = np.empty((num_rows.pop(), self._dim), np.float32)
+        for start in range(0, len(vectors_BD), CHUNK_ROWS):
+            chunk = {name: array[start : start + CHUNK_ROWS] for name, array in features.items()}
+            tensors = feature_tensors(chunk, dtype="float64", device=self._device)
+            vectors_BD[start : start + CHUNK_ROWS] = encode(tensors).to("cpu", torch.float32).numpy()
+        if not np.isfinite(vectors_BD).all():
+            raise RunError("a tower returned vectors that are not finite; weights or a numeric feature are too large")
+        return vectors_BD
+
+
+def loss_and_gradients(
+    config: RunConfig,
+    sizes: VocabularySizes,
+    weights: Mapping[str, AnyArray],
+    batch: Batch,
+    *,
+    dtype: Literal["float32", "float64"],
+) -> tuple[float, dict[str, AnyArray]]:
+    """Compute the loss of one batch and its gradient by every weight, on the CPU and without dropout.
+
+    Args:
+        config: the run.
+        sizes: rows V of each vocabulary by side and feature name.
+        weights: canonical name -> array, float32 or float64.
+        batch: B examples.
+        dtype: of everything, tables included.
+
+    Returns:
+        Loss, and canonical name -> dense gradient in the canonical layout; before clipping, without weight decay.
+    """
+    model = RetrievalModel(config, sizes, dtype).to(getattr(torch, dtype)).eval()
+    assign(model.towers, weights)
+    loss = model.compute_loss(batch_tensors(batch, dtype))
+    loss.backward()
+    return loss.item(), extract_gradients(model.towers)

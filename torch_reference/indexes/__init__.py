@@ -1,0 +1,1 @@
+"""Indexes that only this stack offers."""

@@ -1,0 +1,109 @@
+"""FAISS by factory string, for the inner product always.
+
+Source: the FAISS wiki, "The index factory" and "MetricType and distances".
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import faiss
+import numpy as np
+
+from retrieval_contract.arrays import Float32Array, Int32Array
+from retrieval_contract.errors import UserError
+from retrieval_contract.indexes.protocol import Index
+
+EXAMPLES = "Flat; IVF100,Flat; HNSW32; IVF100,PQ8; or SQ8"
+SUPPORTED = re.compile(r"(IVF[1-9]\d{0,6},)?(Flat|SQ8|PQ[1-9]\d{0,3})|HNSW([2-9]|[1-9]\d{1,2})(,Flat)?")
+"""Not all that FAISS can parse: some strings drop the inner product (HNSW16,PQ8; L2norm,Flat), some end the process
+when candidates are added (HNSW0), and OPQ warns on stderr hundreds of times on a small catalogue."""
+FILE = "index.faiss"
+CODE_DEPTH = 8
+"""Where vectors are held as codes, this many times as many candidates are proposed: their order is approximate, and
+only what is proposed is rescored by its float32 vector."""
+UNCOMPRESSED = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexHNSWFlat)
+
+
+@final
+class FaissIndex(Index):
+    """A FAISS index, trained on all candidates where it needs training.
+
+    IVF searches `faiss_nprobe` lists and HNSW with breadth `faiss_ef_search`. Building HNSW with several threads is not
+    repeatable to the link; set OMP_NUM_THREADS=1 where that matters. Codes (PQ, SQ) save memory in FAISS only: the
+    float32 vectors are kept here for rescoring, as by every index.
+    """
+
+    backend: ClassVar[str] = "faiss"
+    _index: Any
+
+    def _build(self) -> None:
+        factory = self._settings.faiss_factory
+        index = _from_factory(factory, self.dim)
+        try:
+            index.train(self._values_ND)
+            index.add(self._values_ND)
+        except RuntimeError as error:
+            what = f"faiss_factory {factory!r} does not go with {self.size:,} candidates ({_reason(error)})"
+            raise UserError(what, todo="use fewer lists (IVF needs one candidate a list, PQ 256), or Flat") from None
+        self._adopt(index)
+
+    def _adopt(self, index: Any) -> None:
+        """Take the index as ours, and set the breadth of its search, which its file does not decide."""
+        self._index = index
+        if isinstance(index, faiss.IndexIVF):
+            index.nprobe = min(self._settings.faiss_nprobe, index.nlist)
+        elif isinstance(index, faiss.IndexHNSW):
+            index.hnsw.efSearch = self._settings.faiss_ef_search
+        self._depth_factor = 1 if isinstance(index, UNCOMPRESSED) else CODE_DEPTH
+
+    def _propose(self, queries_BD: Float32Array, depth: int) -> Int32Array:
+        _, rows_BM = self._index.search(queries_BD, min(depth * self._depth_factor, self.size))
+        return rows_BM.astype(np.int32)
+
+    def _save(self, folder: Path) -> None:
+        try:
+            faiss.write_index(self._index, str(folder / FILE))
+        except RuntimeError as error:
+            todo = "free some space and run again"
+            raise UserError(f"FAISS cannot write ({_reason(error)})", where=str(folder), todo=todo) from None
+
+    def _load(self, folder: Path) -> None:
+        path = folder / FILE
+        try:
+            index = faiss.read_index(str(path))
+        except RuntimeError as error:
+            what = f"FAISS {faiss.__version__} cannot read the index ({_reason(error)})"
+            raise UserError(what, where=str(path), todo="build the index again") from None
+        self._adopt(index)
+
+    @classmethod
+    def _versions(cls) -> Mapping[str, str]:
+        return {"faiss": faiss.__version__}
+
+
+def _from_factory(factory: str, dim: int) -> Any:
+    where, todo = "index.faiss_factory", f"use {EXAMPLES}; the number after PQ divides the width"
+    if not SUPPORTED.fullmatch(factory):
+        raise UserError(f"{factory!r} is no factory string that is supported", where=where, todo=todo)
+    try:
+        index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        what = f"FAISS does not make {factory!r} for vectors of width {dim} ({_reason(error)})"
+        raise UserError(what, where=where, todo=todo) from None
+    assert index.metric_type == faiss.METRIC_INNER_PRODUCT, f"{factory} drops the metric"
+    _train_quietly(index)
+    return index
+
+
+def _train_quietly(index: Any) -> None:
+    """Train on as few vectors as there are: FAISS otherwise warns on stderr, once for every block of its codebook."""
+    for clustering in (getattr(index, "cp", None), getattr(getattr(index, "pq", None), "cp", None)):
+        if clustering is not None:
+            clustering.min_points_per_centroid = 1
+
+
+def _reason(error: RuntimeError) -> str:
+    """FAISS's own words, without the C++ signature and source line before them."""
+    return str(error).rpartition("Error: ")[2].rpartition(".cpp:")[2].lstrip("0123456789: ")

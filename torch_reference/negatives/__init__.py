@@ -1,0 +1,1 @@
+"""What each query is told apart from: the logits of other candidates, corrected and masked."""

@@ -1,0 +1,37 @@
+"""The other examples' candidates as negatives. Letters: B queries in the batch, N candidates scored, D vector width."""
+
+from torch import Tensor
+
+
+def in_batch_logits(
+    query_BD: Tensor,
+    candidate_BD: Tensor,
+    *,
+    temperature: float | Tensor,
+    bias_N: Tensor | None = None,
+    log_q_N: Tensor | None = None,
+) -> Tensor:
+    """Score every query with every candidate of the batch: `<q_i, v_j> / tau + b_j - log_q_j`.
+
+    The temperature divides neither the bias nor log_q.
+
+    Args:
+        query_BD: query vectors [B, D].
+        candidate_BD: candidate vectors [N, D], those of the batch's positives first.
+        temperature: tau, positive.
+        bias_N: candidate bias [N].
+        log_q_N: natural log of each column's sampling probability [N].
+
+    Returns:
+        Logits [B, N].
+
+    Source:
+        Numerics, order on the logits, 1 to 3.
+    """
+    scaled_BD = query_BD / temperature
+    if bias_N is None and log_q_N is None:
+        return scaled_BD @ candidate_BD.mT
+    # What is added to a whole column is put together first: one pass over [B, N] instead of three.
+    column_N = bias_N if log_q_N is None else -log_q_N if bias_N is None else bias_N - log_q_N
+    assert column_N is not None
+    return column_N.addmm(scaled_BD, candidate_BD.mT)

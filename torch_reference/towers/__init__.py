@@ -1,0 +1,1 @@
+"""Encoders: features in, one vector a query or candidate out."""

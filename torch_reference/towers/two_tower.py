@@ -1,0 +1,72 @@
+"""Both encoders and the candidate bias. Letters: B queries in the batch, N candidates, D vector width."""
+
+from collections.abc import Mapping
+from typing import cast, final
+
+import torch
+from torch import Tensor, nn
+
+from retrieval_contract.config import RunConfig
+from retrieval_contract.weights.names import VocabularySizes
+from torch_reference.towers.mlp_tower import MlpTower
+
+
+@final
+class TwoTower(nn.Module):
+    """A query tower and a candidate tower that meet at one width, and a bias for every candidate where configured."""
+
+    def __init__(self, config: RunConfig, sizes: VocabularySizes, dtype: str = "float32") -> None:
+        """Build both towers; their weights are to be assigned (`torch_reference.weights`).
+
+        Args:
+            config: the run.
+            sizes: rows V of each vocabulary by side and feature name.
+            dtype: of the computation, `float32` or `float64`; tables stay float32 until `.double()` is called.
+        """
+        super().__init__()
+        self.config, self.sizes = config, sizes
+        self._dtype: torch.dtype = getattr(torch, dtype)
+        dim, normalize = config.model.dim, config.model.normalize
+        self.query = MlpTower(config.query, sizes["query"], dim, normalize, dtype)
+        self.candidate = MlpTower(config.candidate, sizes["candidate"], dim, normalize, dtype)
+        self.bias = self._bias_table()
+
+    def encode_query(self, features: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+        """Query features, leading dimension B -> vectors [B, D]."""
+        return cast(Tensor, self.query(features, generator))
+
+    def encode_candidate(self, features: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+        """Candidate features, leading dimension N -> vectors [N, D], without the bias."""
+        return cast(Tensor, self.candidate(features, generator))
+
+    def candidate_bias(self, features: Mapping[str, Tensor]) -> Tensor | None:
+        """Candidate features, leading dimension N -> what is added to the logits [N]; none where not configured."""
+        if self.bias is None:
+            return None
+        feature = self.config.candidate_id_feature
+        assert feature is not None
+        return cast(Tensor, self.bias(features[feature.name])).squeeze(1).to(self._dtype)
+
+    def query_vectors(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Served form: `[q, 1]` where there is a candidate bias, else `q`; [B, vector_dim]."""
+        query_BD = self.encode_query(features)
+        return query_BD if self.bias is None else torch.cat([query_BD, torch.ones_like(query_BD[:, :1])], dim=1)
+
+    def candidate_vectors(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Served form: `[v, tau b]` where there is a candidate bias, else `v`; [N, vector_dim].
+
+        The inner product with `[q, 1]` is tau times the uncorrected logit, so it ranks as the logits do.
+        """
+        candidate_ND = self.encode_candidate(features)
+        bias_N = self.candidate_bias(features)
+        if bias_N is None:
+            return candidate_ND
+        served_N1 = self.config.loss.temperature * bias_N.unsqueeze(1)
+        return torch.cat([candidate_ND, served_N1], dim=1)
+
+    def _bias_table(self) -> nn.Embedding | None:
+        feature = self.config.candidate_id_feature
+        if not self.config.model.candidate_bias or feature is None:
+            return None
+        start_V1 = torch.zeros(self.sizes["candidate"][feature.name], 1)
+        return nn.Embedding.from_pretrained(start_V1, freeze=False, padding_idx=0, sparse=True)

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+
+from retrieval_contract.config import Feature, Model, RunConfig, Tower
+from retrieval_contract.weights.names import parameter_table
+from torch_reference.inputs import batch_tensors
+from torch_reference.negatives.in_batch import in_batch_logits
+from torch_reference.towers.two_tower import TwoTower
+from torch_reference.weights import assign, parameters_by_name
+
+
+@pytest.fixture
+def towers_and_batch(make_example):
+    example = make_example()
+    towers = TwoTower(example.config, example.sizes, "float64").eval()
+    assign(towers, example.weights)
+    return towers, batch_tensors(example.batch(0), "float64"), example
+
+
+def test_served_scores_are_the_logits_times_the_temperature(towers_and_batch):
+    towers, batch, example = towers_and_batch
+    query, candidate = batch["query_features"], batch["candidate_features"]
+    served = towers.query_vectors(query) @ towers.candidate_vectors(candidate).T
+    logits = in_batch_logits(
+        towers.encode_query(query),
+        towers.encode_candidate(candidate),
+        temperature=example.config.loss.temperature,
+        bias_N=towers.candidate_bias(candidate),
+    )
+    torch.testing.assert_close(served, logits * example.config.loss.temperature, rtol=1e-12, atol=1e-12)
+    assert served.dtype == torch.float64
+    assert towers.query_vectors(query).shape == (8, example.config.vector_dim)
+
+
+def test_the_bias_is_the_one_of_the_candidates_row(towers_and_batch):
+    towers, batch, example = towers_and_batch
+    rows = batch["candidate_features"]["candidate_id"].numpy()
+    bias = towers.candidate_bias(batch["candidate_features"]).detach().numpy()
+    np.testing.assert_array_equal(bias, example.weights["candidate.bias"][rows, 0])
+
+
+def test_without_bias_and_layers_the_embedding_is_the_vector():
+    tower = {"query": "query_id", "candidate": "candidate_id"}
+    config = RunConfig(
+        **{side: Tower(features=(Feature(name=name, kind="id", width=3),)) for side, name in tower.items()},
+        model=Model(dim=3),
+    )
+    towers = TwoTower(config, {"query": {"query_id": 4}, "candidate": {"candidate_id": 5}})
+    table = torch.arange(12.0).reshape(4, 3)
+    towers.query.combiner.tables["query_id"].weight.data = table
+    features = {"query_id": torch.tensor([3, 1])}
+    assert torch.equal(towers.query_vectors(features), table[[3, 1]])
+    assert towers.candidate_bias({"candidate_id": torch.tensor([2])}) is None
+
+
+def test_parameters_have_the_canonical_names(make_example):
+    example = make_example()
+    table = parameter_table(example.config, example.sizes)
+    variables = parameters_by_name(TwoTower(example.config, example.sizes))
+    assert list(variables) == list(table)
+    assert all(variables[name].numel() == np.prod(parameter.shape) for name, parameter in table.items())
