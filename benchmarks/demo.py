@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from retrieval_contract.config import read_config
 from retrieval_contract.runs.opened import open_run
@@ -51,7 +52,7 @@ def run_verb(stack: str, verb: str, workdir: Path, *flags: str) -> None:
         sys.exit(code)
 
 
-def metrics_table(reports: dict[str, dict]) -> str:
+def metrics_table(reports: dict[str, dict[str, Any]]) -> str:
     """Both models beside their baselines, with 95 % intervals over queries."""
     rows = {stack: report["metrics"] for stack, report in reports.items()} | reports[STACKS[0]]["baselines"]
     lines = [" ".join([f"{'':<16}", *(f"{name:>24}" for name in SHOWN)])]

@@ -51,11 +51,11 @@ class SimulatedSource(Settings):
     num_interactions: Annotated[int, Field(ge=1_000, le=10_000_000)] = 60_000
     """Rows to generate."""
     num_interests: Count = 8
-    """Width of the latent interests that drive true preference."""
+    """Latent interests; a query attends to each with a probability, and a candidate serves some of them."""
     zipf_exponent: NotNegative = 0.8
     """Popularity of the r-th most popular candidate falls as r to the minus this."""
-    preference_strength: NotNegative = 2.0
-    """Scale of the interest term in the true log-probability; 0 makes popularity all there is to learn."""
+    preference_strength: NotNegative = 4.0
+    """Scale of the interests before their softmax, on both sides; 0 makes popularity all there is to learn."""
     drift: NotNegative = 0.3
     """How far interests move over the whole time span, relative to their spread."""
     exposure_bias: Annotated[float, Field(ge=0, le=1)] = 0.3

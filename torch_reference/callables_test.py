@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from retrieval_contract.errors import RunError, UserError
 from torch_reference import callables
@@ -48,12 +49,18 @@ def test_chunks_and_an_empty_catalogue_change_nothing(make_example, monkeypatch)
     assert encoders(example).encode_queries(nobody).shape == (0, 6)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_encodes_what_the_cpu_does(make_example):
+    example = make_example()
+    features = example.batch(0).candidate_features
+    on_gpu = TwoTowerEncoders(example.config, example.sizes, example.weights, "cuda").encode_candidates(features)
+    np.testing.assert_allclose(on_gpu, encoders(example).encode_candidates(features), rtol=1e-6, atol=1e-7)
+
+
 def test_dropout_is_off(make_example):
     plain, dropped = make_example(), make_example(dropout=0.5)
     features = plain.batch(0).query_features
-    np.testing.assert_array_equal(
-        encoders(plain).encode_queries(features), encoders(dropped).encode_queries(features)
-    )
+    np.testing.assert_array_equal(encoders(plain).encode_queries(features), encoders(dropped).encode_queries(features))
 
 
 def test_leftovers_raise(make_example):

@@ -59,7 +59,9 @@ def make_example() -> Callable[..., Example]:
     return _example
 
 
-def _example(*, dropout: float = 0.0, normalize: bool = True, optimizer: Optimizer | None = None) -> Example:
+def _example(
+    *, dropout: float = 0.0, normalize: bool = True, optimizer: Optimizer | None = None, device: str = "cpu"
+) -> Example:
     query = Tower(
         features=(
             Feature(name="query_id", kind="id", width=4),
@@ -87,7 +89,7 @@ def _example(*, dropout: float = 0.0, normalize: bool = True, optimizer: Optimiz
         model=Model(dim=5, normalize=normalize, candidate_bias=True),
         loss=Loss(temperature=0.5),
         optimizer=optimizer or Optimizer(kind="adam", learning_rate=0.01),
-        training=Training(device="cpu", batch_size=BATCH),
+        training=Training(device=device, batch_size=BATCH),
         seed=3,
     )
     weights = initial_weights(parameter_table(config, SIZES), seed=1, embedding_stddev=0.5)

@@ -1,6 +1,7 @@
 import subprocess
 import sys
-import textwrap
+
+import pytest
 
 from torch_reference.stack import STACK
 
@@ -19,15 +20,16 @@ def test_the_stack_offers_a_trainer_encoders_and_the_exact_index(make_example):
     assert {"exact"} <= set(STACK.indexes) <= {"exact", "faiss"}
 
 
-def test_the_stack_runs_with_tensorflow_blocked():
-    program = f"""
-        import sys
-        for name in {BLOCKED!r}:
-            sys.modules[name] = None  # any import of it fails
-        import torch_reference.stack
-        import torch_reference.train, torch_reference.evaluate, torch_reference.embed
-        import torch_reference.build_index, torch_reference.recommend
-        print(torch_reference.stack.STACK.name)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize("modules", [("stack",), ("train", "evaluate", "embed", "build_index", "recommend")])
+def test_the_stack_runs_with_tensorflow_blocked(modules):
+    # None in sys.modules makes every import of that name fail.
+    program = f"import sys; sys.modules.update(dict.fromkeys({BLOCKED!r})); "
+    program += "; ".join(f"import torch_reference.{module}" for module in modules)
+    program += "; print(torch_reference.stack.STACK.name)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "torch_reference", done.stderr
+
+
+def test_a_blocked_tensorflow_would_be_noticed():
+    program = f"import sys; sys.modules.update(dict.fromkeys({BLOCKED!r})); import tensorflow"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120).returncode == 1

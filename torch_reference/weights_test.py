@@ -47,8 +47,14 @@ def test_extracted_arrays_are_copies_and_inputs_are_not_shared(model_and_arrays)
     [
         (lambda arrays: arrays.pop("query.dense.0.bias"), r"missing: query\.dense\.0\.bias"),
         (lambda arrays: arrays.update({"query.extra": np.zeros(2, np.float32)}), r"left over: query\.extra"),
-        (lambda arrays: arrays.update({"candidate.bias": np.zeros((2, 1), np.float32)}), r"shape \(2, 1\), not \(11, 1\)"),
-        (lambda arrays: arrays["candidate.bias"].__setitem__(3, np.nan), "candidate.bias holds values that are not finite"),
+        (
+            lambda arrays: arrays.update({"candidate.bias": np.zeros((2, 1), np.float32)}),
+            r"shape \(2, 1\), not \(11, 1\)",
+        ),
+        (
+            lambda arrays: arrays["candidate.bias"].__setitem__(3, np.nan),
+            "candidate.bias holds values that are not finite",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_copied(model_and_arrays, change, message):

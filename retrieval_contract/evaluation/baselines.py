@@ -3,6 +3,7 @@
 Letters: B queries of a block, N candidates, Q queries.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,13 +12,18 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from retrieval_contract.arrays import Float32Array, Int64Array
+from retrieval_contract.data.prepare import PreparedData
 from retrieval_contract.data.sources.raw import Truth
 from retrieval_contract.evaluation.scorers import FunctionScorer, Scorer
+from retrieval_contract.evaluation.threads import one_core_blas
 
 Float64Array = NDArray[np.float64]
 
 NEIGHBOURS = 200
 """Most similar candidates kept for each one in the item-item model, so that its memory grows as the catalogue does."""
+ONE_CORE_UP_TO = 4_000
+"""Largest matrix inverted on one core, in a second or two; several cores wait for each other in busy loops, which on a
+machine that does something else too took ten times as long."""
 MOST_SIMILARITIES = 4_000_000
 """Similarities computed at once."""
 
@@ -30,20 +36,35 @@ def popularity(counts: Int64Array) -> Scorer:
     )
 
 
-def linear(train_QN: scipy.sparse.csr_matrix, *, l2: float, ease_max_candidates: int) -> Scorer:
+def train_matrix(prepared: PreparedData) -> scipy.sparse.csr_matrix:
+    """1 where the query has a train positive of the candidate, however often [num queries, N]."""
+    rows, train = prepared.interactions, prepared.train_positives
+    shape = len(prepared.queries.ids), len(prepared.candidates.ids)
+    ones = np.ones(len(train), np.float32)
+    matrix = scipy.sparse.csr_matrix((ones, (rows.query_rows[train], rows.candidate_rows[train])), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+def linear(
+    train_QN: scipy.sparse.csr_matrix, query_rows: Int64Array, *, l2: float, ease_max_candidates: int
+) -> Scorer:
     """EASE where the catalogue fits, item-item cosine where it does not.
 
     Args:
-        train_QN: train positives, 1 where there is one, rows in the order of the positions asked for.
+        train_QN: of all queries.
+        query_rows: entity rows of the queries to score, in the order of the positions asked for.
         l2: regularisation of EASE.
         ease_max_candidates: largest N whose matrix is inverted.
     """
-    if train_QN.shape[1] <= ease_max_candidates:
+    asked_QN, num_candidates = train_QN[query_rows], train_QN.shape[1]
+    if num_candidates <= ease_max_candidates:
         weights_NN = ease_weights(train_QN, l2)
-        return FunctionScorer(lambda positions: train_QN[positions] @ weights_NN, train_QN.shape[1], name="EASE")
-    similarities_NN = cosine_similarities(train_QN)
+        return FunctionScorer(lambda positions: asked_QN[positions] @ weights_NN, num_candidates, name="EASE")
+    nearest_NN = cosine_similarities(train_QN)
     return FunctionScorer(
-        lambda positions: (train_QN[positions] @ similarities_NN).toarray(), train_QN.shape[1], name="item-item cosine"
+        lambda positions: (asked_QN[positions] @ nearest_NN).toarray(), num_candidates, name="item-item cosine"
     )
 
 
@@ -62,16 +83,25 @@ def ease_weights(train_QN: scipy.sparse.csr_matrix, l2: float) -> Float32Array:
     ones = train_QN.astype(np.float64)
     gram_NN: Float64Array = (ones.T @ ones).toarray(order="F")
     gram_NN[np.diag_indices_from(gram_NN)] += l2
-    # Inverted in place through its Cholesky factor: half the work and a third of the memory of a general inverse.
+    with contextlib.nullcontext() if len(gram_NN) > ONE_CORE_UP_TO else one_core_blas():
+        lower_NN = _inverted(gram_NN)
+    diagonal_N = lower_NN.diagonal().astype(np.float32)
+    weights_NN = np.tril(lower_NN, -1).astype(np.float32)
+    weights_NN += weights_NN.T.copy()
+    weights_NN /= -diagonal_N
+    return np.ascontiguousarray(weights_NN)
+
+
+def _inverted(gram_NN: Float64Array) -> Float64Array:
+    """Invert a positive definite matrix in place [N, N]; what is above the diagonal of the result means nothing.
+
+    Through its Cholesky factor: half the work and a third of the memory of a general inverse.
+    """
     factor_NN, failed = scipy.linalg.lapack.dpotrf(gram_NN, lower=True, overwrite_a=True)
     assert failed == 0, "X^T X + l2 I is positive definite"
     lower_NN, failed = scipy.linalg.lapack.dpotri(factor_NN, lower=True, overwrite_c=True)
     assert failed == 0, "the factor has no zero on its diagonal"
-    diagonal_N = lower_NN.diagonal().copy()
-    weights_NN = np.tril(lower_NN, -1).astype(np.float32)
-    weights_NN += weights_NN.T.copy()
-    weights_NN /= -diagonal_N.astype(np.float32)
-    return np.ascontiguousarray(weights_NN)
+    return lower_NN
 
 
 def cosine_similarities(train_QN: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:

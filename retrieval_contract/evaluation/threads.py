@@ -5,6 +5,7 @@ for the slowest in a busy loop, was measured at a third of the speed of one thre
 machine that does something else too.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,13 +36,18 @@ def in_threads(function: Callable[[Block], None], blocks: Sequence[Block]) -> No
     Raises:
         Exception: the first block's that failed; no later block is begun.
     """
-    with _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(num_threads()) as pool:
+    with one_core_blas(), ThreadPoolExecutor(num_threads()) as pool:
         try:
             for _ in pool.map(function, blocks):
                 pass
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def one_core_blas() -> contextlib.AbstractContextManager[object]:
+    """Keep BLAS and LAPACK to one core inside a `with`."""
+    return _blas().limit(limits=1, user_api="blas")
 
 
 @lru_cache(maxsize=1)

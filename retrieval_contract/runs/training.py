@@ -62,7 +62,11 @@ def first_state(config: RunConfig, prepared: PreparedData) -> TrainerState:
 
 def _finish(stack: Stack, config: RunConfig, prepared: PreparedData, workdir: Workdir, state: TrainerState) -> Report:
     """Write the weights and the report of a trained state."""
-    weights = {name.removeprefix(WEIGHTS): array for name, array in state.items() if name.startswith(WEIGHTS)}
+    weights = {
+        name.removeprefix(WEIGHTS): np.asarray(array, np.float32)
+        for name, array in state.items()
+        if name.startswith(WEIGHTS)
+    }
     write_weights(workdir.weights, weights, config_digest=config.digest())
     report = evaluate_encoders(config, prepared, stack.encoders(config, prepared.features.sizes, weights))
     write_text(workdir.metrics, report.to_json())

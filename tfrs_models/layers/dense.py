@@ -9,7 +9,6 @@ import tensorflow as tf
 from tfrs_models.layers.dropout import dropout
 
 
-
 def _gelu(x: tf.Tensor) -> tf.Tensor:
     """Exact form, `x (1 + erf(x / sqrt 2)) / 2`; TensorFlow's own rounds the root to float32 even in float64."""
     return 0.5 * x * (1.0 + tf.math.erf(x / math.sqrt(2.0)))

@@ -6,7 +6,7 @@ fade, no weight decay acts. Keras's Adam moves the whole table, and costs what i
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -132,7 +132,12 @@ class Adam(UpdateRule):
         }
 
 
-RULES = {"adagrad": Adagrad, "adam": Adam, "adamw": Adam, "sgd": Sgd}
+RULES: Mapping[str, Callable[[OptimizerSettings], UpdateRule]] = {
+    "adagrad": Adagrad,
+    "adam": Adam,
+    "adamw": Adam,
+    "sgd": Sgd,
+}
 """Rule by its name in the config."""
 
 

@@ -96,14 +96,13 @@ class TwoTowerTrainer:
         self._optimizer.apply(gradients, step=self._done.assign_add(1), learning_rate=learning_rate)
 
     def _loss_and_gradients(self, batch: Mapping[str, Any], dropout_seed: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
-        # Only what is asked for is watched, and a table is never read whole: its gradient arrives as IndexedSlices.
         with tf.GradientTape() as tape:
             loss = self._model.compute_loss(batch, training=True, dropout_seed=dropout_seed)
         return loss, tape.gradient(loss, self._weights)
 
 
 def _has_slots(state: TrainerState) -> bool:
-    return int(state["step"]) > 0 or any(name.startswith(_SLOTS) for name in state)
+    return int(state.get("step", 0)) > 0 or any(name.startswith(_SLOTS) for name in state)
 
 
 def _mean(gradients: Sequence[Gradient]) -> Gradient:

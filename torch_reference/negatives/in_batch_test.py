@@ -36,8 +36,6 @@ def test_inputs_are_not_written():
 def test_gradient():
     inputs = [tensor.clone().requires_grad_() for tensor in (QUERY, CANDIDATE, BIAS)]
     assert torch.autograd.gradcheck(
-        lambda query, candidate, bias: in_batch_logits(
-            query, candidate, temperature=0.3, bias_N=bias, log_q_N=LOG_Q
-        ),
+        lambda query, candidate, bias: in_batch_logits(query, candidate, temperature=0.3, bias_N=bias, log_q_N=LOG_Q),
         inputs,
     )

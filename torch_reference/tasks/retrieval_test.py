@@ -44,7 +44,8 @@ def test_what_is_not_configured_does_not_act():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"log_q": LOG_Q / 0.4}, {"bias": BIAS / 0.4}, {"accidental": False}, {"weights": np.ones(B)}, {"log_q": 0}]
+    "wrong",
+    [{"log_q": LOG_Q / 0.4}, {"bias": BIAS / 0.4}, {"accidental": False}, {"weights": np.ones(B)}, {"log_q": 0}],
 )
 def test_a_step_left_out_or_out_of_order_is_noticed(wrong):
     assert loss(Loss(temperature=0.4)) != pytest.approx(formula(**{"temperature": 0.4, **wrong}), rel=1e-4)

@@ -50,6 +50,28 @@ def test_stopped_and_resumed_equals_uninterrupted_to_the_byte(make_example, kind
     assert state["step"] == 5
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_resumes_to_the_byte_too_and_computes_what_the_cpu_does(make_example, kind):
+    example = make_example(dropout=0.3, optimizer=KINDS[kind], device="cuda")
+    whole, state = trainer(example), None
+    for step in range(4):
+        whole.step([example.batch(step), example.batch(step + 9)], learning_rate=RATE)
+        stopped = trainer(example, state)
+        stopped.step([example.batch(step), example.batch(step + 9)], learning_rate=RATE)
+        state = stopped.state()
+    assert_same_bytes(whole.state(), state)
+    states = []
+    for device in ("cuda", "cpu"):
+        stepped = trainer(make_example(optimizer=KINDS[kind], device=device))
+        stepped.step([example.batch(0)], learning_rate=RATE)
+        states.append(stepped.state())
+    for name, array in states[0].items():
+        # Adam's first step is the sign of the gradient times the rate, and a gradient near zero may turn its sign.
+        if "second_moment" in name or "accumulator" in name or kind in ("sgd", "adagrad"):
+            np.testing.assert_allclose(array, states[1][name], rtol=1e-3, atol=1e-5)
+
+
 def test_dropout_belongs_to_seed_step_and_place(make_example):
     example = make_example(dropout=0.3)
 

@@ -94,7 +94,9 @@ def require_columns(table: pa.Table, wanted: Mapping[str, str], *, where: str, s
         if found == 0:
             nearest = difflib.get_close_matches(theirs, table.column_names, 1, cutoff=0)
             hint = f"did you mean {nearest[0]!r}? set source.{setting}.{ours}" if nearest else "the file has no columns"
-            raise UserError(f"no column {theirs!r}", where=where, todo=f"{hint}; it has {', '.join(table.column_names)}")
+            raise UserError(
+                f"no column {theirs!r}", where=where, todo=f"{hint}; it has {', '.join(table.column_names)}"
+            )
 
 
 def checked_entities(
@@ -190,7 +192,9 @@ def _with_ids(table: pa.Table, name: str, file_name: str, bad: BadRows) -> pa.Ta
 def _with_time(table: pa.Table, kind: TimeKind, file_name: str, bad: BadRows, now: int) -> pa.Table:
     if kind == "none":
         return _replaced(table, TIME, pa.array(np.arange(table.num_rows, dtype=np.int64)))
-    times = conversion.as_whole_numbers(table[TIME], where=f"{bad.where}, column {file_name}", floor=kind == "timestamp")
+    times = conversion.as_whole_numbers(
+        table[TIME], where=f"{bad.where}, column {file_name}", floor=kind == "timestamp"
+    )
     bad.found(times.missing, file_name, f"{kind} is missing", f"give every row a {kind}")
     bad.found(times.wrong, file_name, f"{kind} is text or not a finite whole number", "use numbers")
     if kind == "timestamp":

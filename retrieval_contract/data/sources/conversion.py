@@ -1,7 +1,7 @@
 """One column of any type -> the canonical type, with masks of the rows that could not be turned."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ from retrieval_contract.arrays import AnyArray, BoolArray, Float32Array, Int64Ar
 from retrieval_contract.errors import UserError
 
 Values = TypeVar("Values")
-Column = pa.Array | pa.ChunkedArray
+Column: TypeAlias = pa.Array | pa.ChunkedArray
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 WHOLE_NUMBER = r"^\s*[+-]?\d{1,18}\s*$"
 LARGEST_WHOLE_FLOAT = 2.0**53
@@ -62,7 +62,11 @@ def as_whole_numbers(column: Column, *, where: str, floor: bool) -> Converted[In
         UserError: a type that is no number.
     """
     column = _plain(column)
-    if pa.types.is_temporal(column.type) and not pa.types.is_time(column.type) and not pa.types.is_duration(column.type):
+    if (
+        pa.types.is_temporal(column.type)
+        and not pa.types.is_time(column.type)
+        and not pa.types.is_duration(column.type)
+    ):
         column = column.cast(pa.timestamp("s", getattr(column.type, "tz", None)), safe=False).cast(pa.int64())
     if pa.types.is_string(column.type) and pc.all(pc.match_substring_regex(column, WHOLE_NUMBER)).as_py():
         column = pc.utf8_trim_whitespace(column).cast(pa.int64())
@@ -128,7 +132,9 @@ def as_genres(column: Column, *, where: str) -> Column:
         empty = pc.equal(pc.fill_null(column, ""), "")
         column = pc.if_else(empty, pa.scalar(None, pa.list_(pa.string())), pc.split_pattern(column, "|"))
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-        raise UserError(f"genres cannot be of type {column.type}", where=where, todo="use lists of text, or text with |")
+        raise UserError(
+            f"genres cannot be of type {column.type}", where=where, todo="use lists of text, or text with |"
+        )
     column = column.cast(pa.list_(pa.string()))
     return pc.if_else(column.is_valid(), column, pa.scalar([], pa.list_(pa.string())))
 
@@ -179,7 +185,16 @@ def _floats(column: pa.Array, where: str) -> tuple[AnyArray, BoolArray, BoolArra
         wrong = ~_mask(fits) & ~missing
         column = pc.if_else(fits, pc.utf8_trim_whitespace(column), None)
         column = pc.replace_substring_regex(column, r"^\+", "")
-    elif not any(test(kind) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_null)):
+    elif not any(
+        test(kind)
+        for test in (
+            pa.types.is_integer,
+            pa.types.is_floating,
+            pa.types.is_boolean,
+            pa.types.is_decimal,
+            pa.types.is_null,
+        )
+    ):
         raise UserError(f"a number was expected, the type is {kind}", where=where, todo="use a column of numbers")
     values = _filled(column, 0, pa.float64())
     wrong |= ~np.isfinite(values)

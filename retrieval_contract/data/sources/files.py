@@ -1,6 +1,6 @@
 """The source `files`: a person's own Parquet, CSV or JSON-lines files, columns mapped by the configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,12 +34,15 @@ def load(source: FilesSource) -> RawData:
     """
     notes: list[str] = []
     queries = _entities(source, source.queries, source.query_columns, QUERY_ID, "query_columns", notes)
-    candidates = _entities(source, source.candidates, source.candidate_columns, CANDIDATE_ID, "candidate_columns", notes)
+    candidates = _entities(
+        source, source.candidates, source.candidate_columns, CANDIDATE_ID, "candidate_columns", notes
+    )
     path = Path(source.data_dir) / source.interactions
     names = {QUERY_ID: QUERY_ID, CANDIDATE_ID: CANDIDATE_ID, **source.columns}
     # timestamp and order are read under the one name `time`; unmapped canonical columns are text in a CSV as well.
     as_text = {*names.values(), *({TIMESTAMP, ORDER, *NUMBERS, *FLAGS} - set(source.columns))}
     raw = _read(path, as_text, source.on_bad_rows, notes)
+    require_columns(raw, names, where=str(path), setting="columns")
     time_kind, names = _time_column(raw, names)
     table = _renamed(raw, names, where=str(path), setting="columns")
     checked, dropped = checked_interactions(
@@ -70,7 +73,9 @@ def _entities(
         return None
     path = Path(source.data_dir) / file
     names = {id_name: id_name, **mapping}
-    table = _renamed(_read(path, names.values(), source.on_bad_rows, notes), names, where=str(path), setting=setting)
+    raw = _read(path, names.values(), source.on_bad_rows, notes)
+    require_columns(raw, names, where=str(path), setting=setting)
+    table = _renamed(raw, names, where=str(path), setting=setting)
     checked, dropped = checked_entities(
         table, id_name=id_name, file_id_name=names[id_name], where=str(path), on_bad_rows=source.on_bad_rows
     )
@@ -78,8 +83,8 @@ def _entities(
     return checked
 
 
-def _read(path: Path, as_text: object, on_bad_rows: OnBadRows, notes: list[str]) -> pa.Table:
-    read = read_table(path, as_text=tuple(as_text), drop_malformed=on_bad_rows == "drop")  # type: ignore[call-overload]
+def _read(path: Path, as_text: Iterable[str], on_bad_rows: OnBadRows, notes: list[str]) -> pa.Table:
+    read = read_table(path, as_text=tuple(as_text), drop_malformed=on_bad_rows == "drop")
     if read.note:
         notes.append(read.note)
     return read.table
@@ -88,16 +93,17 @@ def _read(path: Path, as_text: object, on_bad_rows: OnBadRows, notes: list[str])
 def _time_column(table: pa.Table, names: dict[str, str]) -> tuple[TimeKind, dict[str, str]]:
     """Decide which column is the time: a mapped one before one that has the right name, timestamp before order."""
     rest = {ours: theirs for ours, theirs in names.items() if ours not in (TIMESTAMP, ORDER)}
-    for place in (names, dict.fromkeys(set(table.column_names) - set(names.values()))):
-        for kind in (TIMESTAMP, ORDER):
-            if kind in place:
-                return ("timestamp" if kind == TIMESTAMP else "order"), {**rest, TIME: place[kind] or kind}
+    unmapped = {name: name for name in table.column_names if name not in names.values()}
+    for place in (names, unmapped):
+        if TIMESTAMP in place:
+            return "timestamp", {**rest, TIME: place[TIMESTAMP]}
+        if ORDER in place:
+            return "order", {**rest, TIME: place[ORDER]}
     return "none", rest
 
 
 def _renamed(table: pa.Table, names: Mapping[str, str], *, where: str, setting: str) -> pa.Table:
     """Mapped columns first, under our names; then the others under theirs."""
-    require_columns(table, {_setting_name(ours, names): theirs for ours, theirs in names.items()}, where=where, setting=setting)
     taken = set(names.values())
     others = [name for name in table.column_names if name not in taken]
     for name in others:
@@ -105,6 +111,8 @@ def _renamed(table: pa.Table, names: Mapping[str, str], *, where: str, setting: 
             raise UserError(
                 f"two columns would be called {name!r}",
                 where=where,
-                todo=f"map the right one with source.{setting}, or rename the other in the file",
+                todo=f"map the right one with source.{setting} (time: timestamp or order), or rename the other",
             )
-    return pa.table({**{ours: table[theirs] for ours, theirs in names.items()}, **{name: table[name] for name in others}})
+    return pa.table(
+        {**{ours: table[theirs] for ours, theirs in names.items()}, **{name: table[name] for name in others}}
+    )

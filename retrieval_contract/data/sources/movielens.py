@@ -2,9 +2,12 @@
 
 import contextlib
 import importlib
+import json
 import os
+import socket
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +23,7 @@ from retrieval_contract.data.sources.raw import CANDIDATE_ID, QUERY_ID, TIME, Ra
 from retrieval_contract.errors import UserError
 
 NAME = "movielens"
+HOST = "files.grouplens.org"
 AGES = {1: "under 18", 18: "18-24", 25: "25-34", 35: "35-44", 45: "45-49", 50: "50-55", 56: "56+"}
 """TFDS's `bucketized_user_age` -> what it means, by TFDS's documentation."""
 FILE_NAMES = {QUERY_ID: "user_id", CANDIDATE_ID: "movie_id", TIME: "timestamp", "rating": "user_rating"}
@@ -33,7 +37,7 @@ def load(source: MovieLensSource) -> RawData:
     the movies of the ratings. Both tables are sorted by id as a number; interactions keep TFDS's order.
 
     Raises:
-        UserError: nothing is prepared and it cannot be downloaded; a prepared dataset is damaged or incomplete; bad rows.
+        UserError: nothing is prepared and TFDS cannot prepare it; a prepared dataset is damaged or incomplete; bad rows.
     """
     data_dir = Path(source.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     folder = find_prepared(data_dir, NAME, f"{source.variant}-ratings")
@@ -170,27 +174,50 @@ def _prepare(source: MovieLensSource, data_dir: Path) -> None:
     """
     where = f"{data_dir}, MovieLens {source.variant}"
     try:
-        import tensorflow_datasets as tfds
-
-        if not sys.stderr.isatty():
-            tfds.disable_progress_bar()
+        if not _is_cached(Path(source.download_dir or data_dir / "downloads"), f"ml-{source.variant}.zip"):
+            _require_network()
         data_dir.mkdir(parents=True, exist_ok=True)
-        with _plain_files(), tempfile.TemporaryDirectory(dir=data_dir, prefix=".extracted.") as extracted:
+        with (
+            _plain_files(),
+            # TFDS announces itself on stdout, which belongs to the verbs' answers.
+            contextlib.redirect_stdout(sys.stderr),
+            tempfile.TemporaryDirectory(dir=data_dir, prefix=".extracted.") as extracted,
+        ):
             for table in ("ratings", "movies"):
-                builder = tfds.builder(f"{NAME}/{source.variant}-{table}", data_dir=data_dir, file_format="array_record")
-                builder.download_and_prepare(
-                    download_dir=source.download_dir or None,
-                    download_config=tfds.download.DownloadConfig(extract_dir=extracted),
-                )
+                _download_and_prepare(f"{NAME}/{source.variant}-{table}", data_dir, source.download_dir, extracted)
     # TFDS and what it calls raise errors of every kind; whichever it was, nothing half-prepared stays behind.
     except Exception as error:
         reason = (str(error) or type(error).__name__).strip().splitlines()[0][:300]
         raise UserError(
-            f"no prepared dataset here, and TFDS cannot prepare it: {reason}",
+            f"no prepared MovieLens here, and it cannot be downloaded and prepared: {reason}",
             where=where,
             todo=f"set source.data_dir to a folder that holds {NAME}/{source.variant}-ratings, or source.download_dir "
-            "to a TFDS download cache that holds the archive, or run where the network reaches files.grouplens.org",
+            f"to a TFDS download cache that holds the archive, or run where the network reaches {HOST}",
         ) from error
+
+
+def _is_cached(download_dir: Path, archive: str) -> bool:
+    """True where TFDS's cache holds the archive; TFDS notes beside each download what it was called."""
+    notes = list(download_dir.glob("**/*.INFO"))
+    return any(json.loads(note.read_text(encoding="utf-8")).get("original_fname") == archive for note in notes)
+
+
+def _require_network() -> None:
+    """Fail at once where TFDS would try for minutes; behind a proxy only TFDS can tell."""
+    if not urllib.request.getproxies():
+        socket.create_connection((HOST, 443), timeout=10).close()
+
+
+def _download_and_prepare(name: str, data_dir: Path, download_dir: str, extracted: str) -> None:
+    import tensorflow_datasets as tfds
+
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    builder.download_and_prepare(
+        download_dir=download_dir or None,
+        download_config=tfds.download.DownloadConfig(extract_dir=extracted),
+    )
 
 
 @contextlib.contextmanager
@@ -200,8 +227,9 @@ def _plain_files() -> Iterator[None]:
     For the time being its three users of TensorFlow get a stand-in of the two functions that they call, so that the
     PyTorch stack can prepare a dataset where TensorFlow is not installed, and does not load it where it is.
     """
-    gfile = SimpleNamespace(GFile=lambda path, mode="r": Path(path).open(mode))
-    stand_in = SimpleNamespace(io=SimpleNamespace(gfile=gfile), compat=SimpleNamespace(as_text=os.fsdecode))
+    stand_in = SimpleNamespace(
+        io=SimpleNamespace(gfile=SimpleNamespace(GFile=open)), compat=SimpleNamespace(as_text=os.fsdecode)
+    )
     places: list[tuple[str, str, Any]] = [
         ("tensorflow_datasets.core.download.extractor", "tf", stand_in),
         ("tensorflow_datasets.structured.movielens_parsing", "tf", stand_in),

@@ -9,7 +9,8 @@ An interest picks candidate j with `P(j | k, t) = c_j a_jk e_j(t) / sum`, popula
 
 exactly, and a draw costs two table look-ups whatever the size of the catalogue. With s = 0 only popularity is left.
 
-Letters: Q queries, N candidates, K interests, B queries asked about, P periods (before and after the cold ones appear).
+Letters: Q queries, N candidates, K interests, G genres, B queries asked about, P periods (before the cold candidates
+appear, and after).
 """
 
 from collections.abc import Sequence
@@ -51,34 +52,34 @@ def softmax(logits: Float64Array) -> Float64Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class People:
-    """The queries."""
+    """The queries, Q of them."""
 
-    interests_QK: Float32Array
-    """Interests at the start of the span, unit variance."""
-    later_QK: Float32Array
-    """What they drift towards."""
-    cold_Q: BoolArray
-    """True for those that appear in the last tenth."""
-    activity_Q: Float64Array
-    """Share of all interactions, sums to 1."""
+    interests: Float32Array
+    """Interests at the start of the span [Q, K], unit variance."""
+    later: Float32Array
+    """What they drift towards [Q, K]."""
+    cold: BoolArray
+    """True for those that appear in the last tenth [Q]."""
+    activity: Float64Array
+    """Share of all interactions [Q], sums to 1."""
     demographics: dict[str, Int32Array]
     """gender, age, country [Q] as places in `GENDERS`, `AGES`, `COUNTRIES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """The candidates."""
+    """The candidates, N of them."""
 
-    served_NK: Float64Array
-    """How much a candidate serves each interest; rows sum to 1."""
-    popularity_N: Float64Array
-    """Zipf weights, sum to 1."""
-    appeal_N: Float64Array
-    """How well a candidate is liked by those who meet it, standardised; exposure bias parts it from popularity."""
-    cold_N: BoolArray
-    """True for those that appear in the last tenth."""
-    genres_NG: BoolArray
-    """One to three genres each."""
+    served: Float64Array
+    """How much a candidate serves each interest [N, K]; rows sum to 1."""
+    popularity: Float64Array
+    """Zipf weights [N], sum to 1."""
+    appeal: Float64Array
+    """How well those who meet a candidate like it [N], standardised; exposure bias parts it from popularity."""
+    cold: BoolArray
+    """True for those that appear in the last tenth [N]."""
+    genres: BoolArray
+    """One to three genres each [N, G]."""
 
 
 def draw_people(source: SimulatedSource, seed: int) -> People:
@@ -96,10 +97,10 @@ def draw_people(source: SimulatedSource, seed: int) -> People:
     # A cold query has a tenth of the time, and a third of the activity, so that it stays short of history.
     activity_Q = random.lognormal(0.0, 0.8, Q) * np.where(cold_Q, 1 / 3, 1.0)
     return People(
-        interests_QK=(explained_QK + own_QK).astype(np.float32),
-        later_QK=random.standard_normal((Q, K), np.float32),
-        cold_Q=cold_Q,
-        activity_Q=activity_Q / activity_Q.sum(),
+        interests=(explained_QK + own_QK).astype(np.float32),
+        later=random.standard_normal((Q, K), np.float32),
+        cold=cold_Q,
+        activity=activity_Q / activity_Q.sum(),
         demographics=demographics,
     )
 
@@ -117,11 +118,11 @@ def draw_catalogue(source: SimulatedSource, seed: int) -> Catalogue:
     rank_N[np.argsort(-drive_N, kind="stable")] = np.arange(1, N + 1)
     popularity_N = rank_N**-source.zipf_exponent
     return Catalogue(
-        served_NK=softmax(source.preference_strength * interests_NK),
-        popularity_N=popularity_N / popularity_N.sum(),
-        appeal_N=appeal_N,
-        cold_N=_choose(random, N, source.cold_candidate_fraction),
-        genres_NG=_draw_genres(random, interests_NK, source.num_genres),
+        served=softmax(source.preference_strength * interests_NK),
+        popularity=popularity_N / popularity_N.sum(),
+        appeal=appeal_N,
+        cold=_choose(random, N, source.cold_candidate_fraction),
+        genres=_draw_genres(random, interests_NK, source.num_genres),
     )
 
 
@@ -147,11 +148,13 @@ class Choice:
     def __init__(self, source: SimulatedSource, people: People, catalogue: Catalogue) -> None:
         """Tabulate P(j | k) for both periods."""
         self._strength, self._drift, self._people = source.preference_strength, source.drift, people
-        weights_KN = (catalogue.popularity_N[:, None] * catalogue.served_NK).T
-        before_KN = np.where(catalogue.cold_N, 0.0, weights_KN)
+        weights_KN = (catalogue.popularity[:, None] * catalogue.served).T
+        before_KN = np.where(catalogue.cold, 0.0, weights_KN)
         self.given_PKN = np.stack([weights / weights.sum(axis=1, keepdims=True) for weights in (before_KN, weights_KN)])
-        self._cumulative_PKN = np.cumsum(self.given_PKN, axis=2)
-        self._cumulative_PKN /= self._cumulative_PKN[:, :, -1:]
+        cumulative_TN = np.cumsum(self.given_PKN, axis=2).reshape(-1, source.num_candidates)
+        cumulative_TN /= cumulative_TN[:, -1:]
+        # One search for all T = P K tables: table i is moved to [i, i + 1].
+        self._cumulative = (cumulative_TN + np.arange(len(cumulative_TN))[:, None]).ravel()
         self._row_of_id = {name: row for row, name in enumerate(query_ids(source.num_queries))}
         self._candidate_ids = tuple(candidate_ids(source.num_candidates))
 
@@ -163,18 +166,18 @@ class Choice:
     def interests(self, query_rows: Int64Array, gone: Float64Array) -> Float64Array:
         """pi_k(q, t) of B queries, each at its own share `gone` of the span, [B, K]."""
         shift_B1 = (self._drift * gone)[:, None]
-        drifted_BK = self._people.interests_QK[query_rows] + shift_B1 * self._people.later_QK[query_rows]
+        drifted_BK = self._people.interests[query_rows] + shift_B1 * self._people.later[query_rows]
         return softmax(self._strength * drifted_BK / np.sqrt(1 + shift_B1**2))
 
     def draw(self, interests_BK: Float64Array, period_B: Int64Array, uniform_B2: Float64Array) -> Int64Array:
         """Turn two uniforms a row into a candidate row by inverse distribution functions: interest, then candidate."""
-        _, K, N = self._cumulative_PKN.shape
+        _, K, N = self.given_PKN.shape
         cumulative_BK = np.cumsum(interests_BK, axis=1)
         interest_B = np.minimum((cumulative_BK < uniform_B2[:, :1] * cumulative_BK[:, -1:]).sum(axis=1), K - 1)
         table_B = period_B * K + interest_B
-        # One search for all tables: table i is moved to [i, i + 1].
-        flat = (self._cumulative_PKN.reshape(-1, N) + np.arange(2 * K)[:, None]).ravel()
-        return np.searchsorted(flat, table_B + uniform_B2[:, 1], side="right") - table_B * N
+        # The sum may round up to the next table's start.
+        wanted_B = np.minimum(table_B + uniform_B2[:, 1], np.nextafter(table_B + 1.0, 0.0))
+        return np.searchsorted(self._cumulative, wanted_B, side="right") - table_B * N
 
     def log_probabilities(self, query_ids: Sequence[str], time: int) -> Float32Array:
         """Natural log of p(candidate | query) at Unix second `time`; see `raw.Truth`."""

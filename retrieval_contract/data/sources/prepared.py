@@ -38,7 +38,9 @@ class Shard:
 def find_prepared(data_dir: Path, name: str, config: str) -> Path | None:
     """Find the newest prepared version, `data_dir/name/config/<version>`; None where there is none."""
     versions = [info.parent for info in (data_dir / name / config).glob(f"*/{INFO}")]
-    return max(versions, key=lambda folder: [int(part) for part in folder.name.split(".") if part.isdigit()], default=None)
+    return max(
+        versions, key=lambda folder: [int(part) for part in folder.name.split(".") if part.isdigit()], default=None
+    )
 
 
 def read_labels(folder: Path, feature: str) -> list[str]:
@@ -75,7 +77,9 @@ def read_shards(folder: Path) -> list[Shard]:
             for shard in range(len(lengths))
         ]
     except (OSError, ValueError, KeyError, StopIteration) as error:
-        raise UserError(f"cannot read {INFO}: {error!r}", where=str(folder), todo="prepare the dataset again") from error
+        raise UserError(
+            f"cannot read {INFO}: {error!r}", where=str(folder), todo="prepare the dataset again"
+        ) from error
     if file_format not in READERS:
         todo = f"prepare it as one of {', '.join(READERS)}"
         raise UserError(f"TFDS file format {file_format!r} cannot be read", where=str(folder), todo=todo)
@@ -88,10 +92,7 @@ def feature_chunks(folder: Path) -> Iterator[Sequence[Feature]]:
     Raises:
         UserError: a shard is missing, unreadable, or holds another number of records than TFDS noted.
     """
-    # A submodule of generated code: importing it brings TFDS in, but not TensorFlow.
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    decode = tf_example_pb2.Example.FromString
+    decode = _decoder()
     for shard in read_shards(folder):
         found = 0
         records = _records(shard)
@@ -100,6 +101,18 @@ def feature_chunks(folder: Path) -> Iterator[Sequence[Feature]]:
             # One by one: a protocol buffer's map has no fixed order, so there is no column to slice.
             yield [decode(record).features.feature for record in chunk]
         _require_all(shard, found)
+
+
+def _decoder() -> Callable[[bytes], Any]:
+    try:
+        # A module of generated code: importing it brings TFDS in, but not TensorFlow.
+        from tensorflow_datasets.proto import tf_example_pb2
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"MovieLens needs the package tensorflow-datasets ({error})",
+            todo="pip install '.[tf]' or '.[torch]'; both bring it",
+        ) from error
+    return tf_example_pb2.Example.FromString
 
 
 def _require_all(shard: Shard, found: int) -> None:

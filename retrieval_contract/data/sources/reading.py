@@ -45,7 +45,7 @@ def read_table(path: Path, *, as_text: Collection[str], drop_malformed: bool) ->
     Args:
         path: the ending (`.parquet`, `.csv`, `.tsv`, `.jsonl`, with `.gz` and the like behind the text ones) decides.
         as_text: columns of a CSV file to leave as text.
-        drop_malformed: leave out lines that are no rows (wrong number of cells, broken JSON) instead of refusing the file.
+        drop_malformed: leave out lines that are no rows (wrong number of cells, broken JSON), or refuse the file.
 
     Raises:
         UserError: no such file, unknown ending, unreadable, truncated, empty, not UTF-8, or malformed lines.
@@ -120,7 +120,9 @@ def _read_csv(path: Path, as_text: Collection[str], drop_malformed: bool, delimi
         table = read(names)
     # Arrow counts lines from 1 with the header as the first; people are shown rows from 0.
     rows = [(number or 2) - 2 for number, _ in malformed]
-    return FileTable(table=table, note=_malformed_note(path, rows, malformed[0][1] if malformed else "", drop_malformed))
+    return FileTable(
+        table=table, note=_malformed_note(path, rows, malformed[0][1] if malformed else "", drop_malformed)
+    )
 
 
 def _read_json(path: Path, drop_malformed: bool) -> FileTable:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from retrieval_contract.arrays import AnyArray, Int64Array
+from retrieval_contract.arrays import Int64Array
 from retrieval_contract.config import SimulatedSource
 from retrieval_contract.data.sources.population import (
     AGES,
@@ -33,8 +33,33 @@ GENRES = (
     "action", "adventure", "animation", "comedy", "crime", "documentary", "drama", "fantasy", "history", "horror",
     "music", "mystery", "romance", "science", "sport", "thriller", "travel", "war", "western", "family",
 )  # fmt: skip
-MOODS = ("Quiet", "Golden", "Broken", "Distant", "Last", "Hidden", "Wild", "Silver", "Second", "Endless", "Pale", "Early")
-THINGS = ("River", "Harbour", "Letter", "Garden", "Signal", "Winter", "Bridge", "Orchard", "Mirror", "Station", "Island")
+MOODS = (
+    "Quiet",
+    "Golden",
+    "Broken",
+    "Distant",
+    "Last",
+    "Hidden",
+    "Wild",
+    "Silver",
+    "Second",
+    "Endless",
+    "Pale",
+    "Early",
+)
+THINGS = (
+    "River",
+    "Harbour",
+    "Letter",
+    "Garden",
+    "Signal",
+    "Winter",
+    "Bridge",
+    "Orchard",
+    "Mirror",
+    "Station",
+    "Island",
+)
 
 
 def load(source: SimulatedSource, *, seed: int) -> RawData:
@@ -54,7 +79,7 @@ def load(source: SimulatedSource, *, seed: int) -> RawData:
             QUERY_ID: queries[QUERY_ID].combine_chunks().take(pa.array(query_rows)),
             CANDIDATE_ID: candidates[CANDIDATE_ID].combine_chunks().take(pa.array(candidate_rows)),
             TIME: times,
-            **_feedback(fits + 0.5 * catalogue.appeal_N[candidate_rows], stream(seed, "feedback")),
+            **_feedback(fits + 0.5 * catalogue.appeal[candidate_rows], stream(seed, "feedback")),
         }
     )
     return RawData(
@@ -70,10 +95,10 @@ def load(source: SimulatedSource, *, seed: int) -> RawData:
 def _who_and_when(source: SimulatedSource, people: People, seed: int) -> tuple[Int64Array, Int64Array]:
     """Query rows and Unix seconds, in order of time."""
     random = stream(seed, "who and when")
-    cumulative_Q = np.cumsum(people.activity_Q)
+    cumulative_Q = np.cumsum(people.activity)
     uniform = random.random(source.num_interactions) * cumulative_Q[-1]
     rows = np.minimum(np.searchsorted(cumulative_Q, uniform, side="right"), source.num_queries - 1)
-    first = np.where(people.cold_Q[rows], COLD_FROM, 0.0)
+    first = np.where(people.cold[rows], COLD_FROM, 0.0)
     # Rounded up, so that no cold query appears in the second before the last tenth.
     times = START + np.ceil((first + (1 - first) * random.random(len(rows))) * SPAN).astype(np.int64)
     order = np.argsort(times, kind="stable")
@@ -86,7 +111,7 @@ def _draw_candidates(
     """Candidate rows, and how well each fits its query: log p(j | q, t) - log of the mean over interests, in nats."""
     candidate_rows, fits = np.empty(len(times), np.int64), np.empty(len(times))
     mean_PN = choice.given_PKN.mean(axis=1)
-    for part in _chunks(len(times), catalogue.served_NK.shape[1]):
+    for part in _chunks(len(times), catalogue.served.shape[1]):
         gone = share_gone(times[part])
         period = (gone >= COLD_FROM).astype(np.int64)
         interests_BK = choice.interests(query_rows[part], gone)
@@ -114,17 +139,17 @@ def _feedback(liking: Float64Array, random: np.random.Generator) -> dict[str, pa
 
 
 def _query_table(people: People) -> pa.Table:
-    columns = {QUERY_ID: pa.array(query_ids(len(people.cold_Q)))}
+    columns = {QUERY_ID: pa.array(query_ids(len(people.cold)))}
     for name, values in (("gender", GENDERS), ("age", AGES), ("country", COUNTRIES)):
         columns[name] = pa.array(values).take(pa.array(people.demographics[name]))
     return pa.table(columns)
 
 
 def _candidate_table(catalogue: Catalogue) -> pa.Table:
-    N, num_genres = catalogue.genres_NG.shape
+    N, num_genres = catalogue.genres.shape
     names = [GENRES[g] if g < len(GENRES) else f"genre {g + 1}" for g in range(num_genres)]
-    offsets = np.concatenate([[0], np.cumsum(catalogue.genres_NG.sum(axis=1))]).astype(np.int32)
-    flat = pa.array(names).take(pa.array(np.nonzero(catalogue.genres_NG)[1]))
+    offsets = np.concatenate([[0], np.cumsum(catalogue.genres.sum(axis=1))]).astype(np.int32)
+    flat = pa.array(names).take(pa.array(np.nonzero(catalogue.genres)[1]))
     return pa.table(
         {
             CANDIDATE_ID: pa.array(candidate_ids(N)),
@@ -134,7 +159,7 @@ def _candidate_table(catalogue: Catalogue) -> pa.Table:
     )
 
 
-def _titles(rows: AnyArray) -> Sequence[str]:
+def _titles(rows: Int64Array) -> Sequence[str]:
     """Distinct titles: The Quiet River, and from the second round on The Quiet River 2."""
     mood, thing = np.array(MOODS, object)[rows % len(MOODS)], np.array(THINGS, object)[rows % len(THINGS)]
     # Twelve and eleven have no common divisor, so all pairs come up before one returns.

@@ -1,0 +1,340 @@
+"""What every index must do, as a test class: subclass it, name the index class and settings, and state its recall.
+
+Truth is planted (known by construction) or computed here in float64 by sorting everything, never by the code under
+test. Recall is asked of the proposals as well as of the answers: answers alone would be right even if the backend
+proposed nothing, since an index then looks at all candidates.
+
+Letters: B queries, N candidates, D width, K results, M candidates proposed.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from retrieval_contract import config
+from retrieval_contract.arrays import Float32Array, Int32Array, TopK, Vectors
+from retrieval_contract.errors import UserError
+from retrieval_contract.indexes.protocol import Index
+
+DIGEST = "d" * 64
+SIFT = Path(os.environ.get("TWO_TOWER_SHARED", "../shared")) / "data" / "sift-5k"
+
+
+class Case(NamedTuple):
+    """An index, and what it was built from and is asked."""
+
+    index: Index
+    values_ND: Float32Array
+    queries_BD: Float32Array
+
+    def search(self, k: int, excluded: list[Int32Array] | None = None) -> TopK:
+        """Ask the case's queries."""
+        return self.index.search(self.queries_BD, k, weights_digest=DIGEST, excluded=excluded)
+
+    def truth(self, k: int, excluded: list[Int32Array] | None = None) -> TopK:
+        """Sort everything: scores in float64 rounded to float32, ties by the smaller row."""
+        scores_BN = np.einsum("bd,nd->bn", *(x.astype(np.float64) for x in (self.queries_BD, self.values_ND)))
+        scores_BN = scores_BN.astype(np.float32)
+        for place, rows in enumerate(excluded or []):
+            scores_BN[place, rows] = -np.inf
+        rows_BK = np.argsort(-scores_BN, axis=1, kind="stable")[:, :k].astype(np.int32)
+        scores_BK = np.take_along_axis(scores_BN, rows_BK, axis=1)
+        return TopK(rows=np.where(np.isfinite(scores_BK), rows_BK, -1), scores=scores_BK)
+
+
+def vectors_of(values_ND: Float32Array) -> Vectors:
+    """Vectors with ids that are not ASCII, so that every test carries them."""
+    ids = tuple(f"кино {row} 映画\n" for row in range(len(values_ND)))
+    return Vectors(ids=ids, values=values_ND, weights_digest=DIGEST)
+
+
+def clustered(num_candidates: int, num_queries: int, dim: int = 32) -> tuple[Float32Array, Float32Array]:
+    """Candidates around centres, as trained towers give them, and queries from the same centres."""
+    generator = np.random.default_rng(7)
+    centres_CD = generator.standard_normal((num_candidates // 50, dim))
+    at_N, at_B = (generator.integers(len(centres_CD), size=size) for size in (num_candidates, num_queries))
+    values_ND = centres_CD[at_N] + 0.5 * generator.standard_normal((num_candidates, dim))
+    queries_BD = centres_CD[at_B] + 0.5 * generator.standard_normal((num_queries, dim))
+    return values_ND.astype(np.float32), queries_BD.astype(np.float32)
+
+
+def recall(rows_BM: Int32Array, true_rows_BK: Int32Array) -> float:
+    """Share of the true rows that are among the given ones."""
+    return float((true_rows_BK[:, :, None] == rows_BM[:, None, :]).any(axis=2).mean())
+
+
+def assert_same(found: TopK, true: TopK) -> None:
+    """Rows and scores are the same to the bit."""
+    np.testing.assert_array_equal(found.rows, true.rows)
+    np.testing.assert_array_equal(found.scores, true.scores)
+
+
+class IndexConformance:
+    """Subclass it as `Test…`; the tests are in the order: answers, exclusions, refusals, saving."""
+
+    index_class: ClassVar[type[Index]]
+    settings: ClassVar[config.Index]
+    least_recall: ClassVar[float] = 1.0
+    """Recall@10 of proposals and of answers on clustered vectors."""
+    least_recall_sift: ClassVar[float] = 1.0
+    """Recall@100 of answers on real SIFT descriptors."""
+    proposes: ClassVar[bool] = True
+    """False for an index that leaves every query to the search of all candidates."""
+    smallest: ClassVar[int] = 1
+    """Candidates below which the settings cannot be met."""
+
+    def build(self, values_ND: Float32Array, queries_BD: Float32Array) -> Case:
+        """Build the index under test."""
+        return Case(self.index_class.build(vectors_of(values_ND), self.settings), values_ND, queries_BD)
+
+    @pytest.fixture(scope="class")
+    def case(self) -> Case:
+        """6,000 clustered candidates, 40 queries."""
+        return self.build(*clustered(6_000, 40))
+
+    @pytest.fixture(scope="class")
+    def small(self) -> Case:
+        """600 candidates whose scores are planted: for query b they are a permutation of 0 to 599, divided by 64."""
+        generator = np.random.default_rng(3)
+        values_ND = np.stack([generator.permutation(600) for _ in range(16)], axis=1) / np.float32(64)
+        return self.build(values_ND.astype(np.float32), np.eye(16, dtype=np.float32))
+
+    @pytest.fixture
+    def saved(self, small: Case, tmp_path: Path) -> Iterator[Path]:
+        """The small index, saved."""
+        small.index.save(tmp_path / "saved")
+        yield tmp_path / "saved"
+
+    # ------------------------------------------------------------ answers
+
+    def test_states_what_it_holds(self, case: Case) -> None:
+        index = case.index
+        assert (index.size, index.dim, index.weights_digest) == (6_000, 32, DIGEST)
+        assert index.ids == vectors_of(case.values_ND).ids
+
+    @pytest.mark.parametrize("k", [300, 599, 600])
+    def test_planted_order(self, small: Case, k: int) -> None:
+        found = small.search(k)
+        np.testing.assert_array_equal(found.scores, np.tile((599 - np.arange(k)) / 64, (16, 1)))
+        np.testing.assert_array_equal(small.values_ND[found.rows, np.arange(16)[:, None]], found.scores)
+
+    def test_recall_of_proposals(self, case: Case) -> None:
+        if not self.proposes:
+            pytest.skip("this index proposes nothing: it looks at all candidates")
+        rows_BM = case.index._propose(case.queries_BD, 16)
+        assert rows_BM.shape[1] < case.index.size / 10
+        assert recall(rows_BM, case.truth(10).rows) >= self.least_recall
+
+    def test_recall_of_answers(self, case: Case) -> None:
+        found, true = case.search(10), case.truth(10)
+        assert recall(found.rows, true.rows) >= self.least_recall
+        if self.least_recall == 1.0:
+            assert_same(found, true)
+
+    @pytest.mark.parametrize("k", [1, 10, 250, 1_000])
+    def test_answers_are_distinct_sorted_inner_products(self, case: Case, k: int) -> None:
+        found = case.search(k)
+        assert found.rows.dtype == np.int32 and found.scores.dtype == np.float32
+        assert found.rows.shape == found.scores.shape == (40, k)
+        assert all(len(set(rows)) == k for rows in found.rows.tolist())
+        assert (np.diff(found.scores, axis=1) <= 0).all()
+        scores_BK = np.einsum("bd,bkd->bk", case.queries_BD, case.values_ND[found.rows], dtype=np.float64)
+        np.testing.assert_array_equal(found.scores, scores_BK.astype(np.float32))
+
+    def test_equal_candidates_come_in_order_of_rows(self) -> None:
+        values_ND, queries_BD = clustered(1_000, 8)
+        thrice = self.build(np.concatenate([values_ND] * 3), queries_BD)
+        rows_BKC = thrice.search(30).rows.reshape(8, 10, 3)
+        np.testing.assert_array_equal(np.diff(rows_BKC, axis=2), 1_000)
+
+    def test_a_tie_across_the_last_place_goes_to_the_smaller_rows(self) -> None:
+        _, queries_BD = clustered(1_000, 8)
+        constant = self.build(np.ones((1_000, 32), np.float32), queries_BD)
+        np.testing.assert_array_equal(constant.search(20).rows, np.tile(np.arange(20), (8, 1)))
+
+    def test_no_queries_give_no_answers(self, case: Case) -> None:
+        found = Case(case.index, case.values_ND, case.queries_BD[:0]).search(7, [])
+        assert found.rows.shape == found.scores.shape == (0, 7)
+
+    def test_many_queries_at_once(self, case: Case) -> None:
+        many = Case(case.index, case.values_ND, np.tile(case.queries_BD, (10, 1)))
+        assert recall(many.search(10).rows, many.truth(10).rows) >= self.least_recall
+
+    def test_smallest_catalogue(self) -> None:
+        values_ND, queries_BD = clustered(1_000, 4)
+        tiny = self.build(values_ND[: self.smallest], queries_BD)
+        assert_same(tiny.search(self.smallest), tiny.truth(self.smallest))
+        if self.smallest > 1:
+            with pytest.raises(UserError, match="does not go with"):
+                self.build(values_ND[: self.smallest - 1], queries_BD)
+
+    def test_inputs_are_not_written(self) -> None:
+        values_ND, queries_BD = clustered(1_000, 4)
+        excluded = [np.array([5, 5, 1], np.int32)] * 4
+        inputs = (values_ND, queries_BD, excluded[0])
+        before = [array.copy() for array in inputs]
+        for array in inputs:
+            array.flags.writeable = False
+        self.build(values_ND, queries_BD).search(500, excluded)
+        for array, copy in zip(inputs, before, strict=True):
+            np.testing.assert_array_equal(array, copy)
+
+    def test_recall_on_real_vectors(self) -> None:
+        if not SIFT.is_dir():
+            pytest.skip(f"no {SIFT}; set TWO_TOWER_SHARED to the folder of shared data")
+        sift, true_rows_BK = _sift(self.build)
+        found = sift.search(100)
+        if self.least_recall_sift == 1.0:
+            np.testing.assert_array_equal(found.rows, true_rows_BK)
+        assert recall(found.rows, true_rows_BK) >= self.least_recall_sift
+
+    # ------------------------------------------------------------ exclusions
+
+    def test_excluded_candidates_never_come_and_k_others_do(self, case: Case) -> None:
+        # The best ones, a different number for each query: that is what excluding the seen ones does.
+        best = case.truth(400).rows
+        excluded = [np.tile(rows[: 10 * place], 2) for place, rows in enumerate(best)]
+        found, true = case.search(10, excluded), case.truth(10, excluded)
+        assert not any(set(rows) & set(out.tolist()) for rows, out in zip(found.rows.tolist(), excluded, strict=True))
+        assert (found.rows >= 0).all()
+        assert recall(found.rows, true.rows) >= self.least_recall
+
+    def test_all_but_few_and_all_excluded(self, case: Case) -> None:
+        everything = np.random.default_rng(0).permutation(6_000).astype(np.int32)
+        lists = [everything[:0], everything, everything[3:], everything[10:], everything[11:]]
+        five = Case(case.index, case.values_ND, case.queries_BD[:5])
+        found, true = five.search(10, lists), five.truth(10, lists)
+        np.testing.assert_array_equal((found.rows >= 0).sum(axis=1), [10, 0, 3, 10, 10])
+        np.testing.assert_array_equal(np.isneginf(found.scores), found.rows == -1)
+        np.testing.assert_array_equal(found.rows[1:], true.rows[1:])
+
+    def test_excluding_nothing_changes_nothing(self, case: Case) -> None:
+        assert_same(case.search(10, [np.empty(0, np.int32)] * 40), case.search(10))
+
+    @pytest.mark.parametrize("row", [-1, 6_000])
+    def test_an_excluded_row_that_does_not_exist_is_refused(self, case: Case, row: int) -> None:
+        with pytest.raises(UserError, match=f"row {row:,} is outside 0 to 5,999"):
+            case.search(3, [np.array([row], np.int32)] * 40)
+
+    def test_another_number_of_exclusions_is_refused(self, case: Case) -> None:
+        with pytest.raises(UserError, match="39 lists of excluded candidates for 40 queries"):
+            case.search(3, [np.empty(0, np.int32)] * 39)
+
+    # ------------------------------------------------------------ refusals
+
+    @pytest.mark.parametrize("k", [0, -1, 601])
+    def test_k_outside_the_catalogue_is_refused(self, small: Case, k: int) -> None:
+        with pytest.raises(UserError, match=f"k is {k}, the catalogue holds 600"):
+            small.search(k)
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_queries_that_are_not_finite_are_refused(self, small: Case, bad: float) -> None:
+        queries_BD = small.queries_BD.copy()
+        queries_BD[3, 2] = bad
+        with pytest.raises(UserError, match="query vectors hold NaN or infinity .rows 3."):
+            Case(small.index, small.values_ND, queries_BD).search(2)
+
+    def test_scores_that_would_overflow_are_refused(self, small: Case) -> None:
+        with pytest.raises(UserError, match="overflow"):
+            Case(small.index, small.values_ND, small.queries_BD * np.float32(3e38)).search(2)
+
+    def test_queries_of_other_weights_are_refused(self, small: Case) -> None:
+        with pytest.raises(UserError, match="built from other weights .index dddddddddddd, queries eeeeeeeeeeee."):
+            small.index.search(small.queries_BD, 2, weights_digest="e" * 64)
+
+    @pytest.mark.parametrize("shape", [(2, 15), (16,), (1, 2, 16)])
+    def test_queries_of_another_shape_are_refused(self, small: Case, shape: tuple[int, ...]) -> None:
+        with pytest.raises(UserError, match="vectors of width 16"):
+            small.index.search(np.ones(shape, np.float32), 2, weights_digest=DIGEST)
+
+    def test_candidates_that_are_not_finite_are_refused(self) -> None:
+        values_ND, queries_BD = clustered(1_000, 4)
+        values_ND[[4, 900], 1] = np.nan
+        with pytest.raises(UserError, match="candidate vectors hold NaN or infinity .rows 4, 900."):
+            self.build(values_ND, queries_BD)
+
+    # ------------------------------------------------------------ saving
+
+    def test_a_saved_index_answers_the_same_wherever_it_lies(
+        self, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        case.index.save(tmp_path / "here")
+        shutil.move(tmp_path / "here", tmp_path / "elsewhere")
+        monkeypatch.chdir("/")
+        loaded = self.index_class.load(tmp_path / "elsewhere")
+        assert (loaded.ids, loaded.weights_digest) == (case.index.ids, DIGEST)
+        again = Case(loaded, case.values_ND, case.queries_BD)
+        excluded = [np.arange(100, dtype=np.int32)] * 40
+        for k in (10, 300):
+            assert_same(again.search(k, excluded), case.search(k, excluded))
+
+    def test_a_loaded_index_saves_again(self, saved: Path, small: Case) -> None:
+        self.index_class.load(saved).save(saved)
+        assert_same(Case(self.index_class.load(saved), small.values_ND, small.queries_BD).search(9), small.search(9))
+
+    @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+    def test_a_damaged_file_is_refused(self, saved: Path, harm: str) -> None:
+        for path in sorted(inner for inner in saved.rglob("*") if inner.is_file()):
+            content = path.read_bytes()
+            _harm(path, content, harm)
+            with pytest.raises(UserError, match=path.name) as caught:
+                self.index_class.load(saved)
+            assert "\n" not in str(caught.value)
+            path.write_bytes(content)
+        self.index_class.load(saved)
+
+    def test_no_folder_and_a_folder_of_something_else_are_refused(self, saved: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="no saved index here"):
+            self.index_class.load(tmp_path / "nowhere")
+        with pytest.raises(UserError, match="holds 'vectors', not 'index'"):
+            self.index_class.load(saved / "vectors")
+
+    def test_an_index_of_another_backend_is_refused(
+        self, small: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(self.index_class, "backend", "another")
+        small.index.save(tmp_path / "other")
+        monkeypatch.undo()
+        with pytest.raises(UserError, match=f"of backend 'another', not '{self.index_class.backend}'"):
+            self.index_class.load(tmp_path / "other")
+
+    def test_a_full_disk_leaves_the_old_index(
+        self, saved: Path, small: Case, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(index: Index, folder: Path) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(self.index_class, "_save", full)
+        with pytest.raises(UserError, match="No space left on device"):
+            small.index.save(saved)
+        assert [path.name for path in saved.parent.iterdir()] == ["saved"]
+        assert_same(Case(self.index_class.load(saved), small.values_ND, small.queries_BD).search(9), small.search(9))
+
+
+def _harm(path: Path, content: bytes, harm: str) -> None:
+    if harm == "remove":
+        path.unlink()
+    elif harm == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+
+
+def _sift(build: Callable[[Float32Array, Float32Array], Case]) -> tuple[Case, Int32Array]:
+    """Nearest neighbours as inner products: |q - v|^2 is least where <[q, 512], [v, -|v|^2 / 1024]> is largest, exactly."""
+    base, queries = (pq.read_table(SIFT / f"{name}.parquet") for name in ("base", "queries"))
+    base_ND, query_BD = (np.array(table["vector"].to_pylist(), np.float32) for table in (base, queries))
+    halves_N = (base_ND.astype(np.float64) ** 2).sum(axis=1) / 1_024
+    values_ND = np.column_stack([base_ND, -halves_N]).astype(np.float32)
+    queries_BD = np.column_stack([query_BD, np.full(len(query_BD), 512)]).astype(np.float32)
+    row_of = {id_: row for row, id_ in enumerate(base["id"].to_pylist())}
+    true_rows_BK = np.array([[row_of[id_] for id_ in ids] for ids in queries["gt_ids"].to_pylist()], np.int32)
+    return build(values_ND, queries_BD), true_rows_BK
