@@ -65,6 +65,12 @@ CASES: dict[str, dict[str, Any]] = {
         "query": {"features": [QUERY_ID, HISTORY], "combine": "sum"},
         "candidate": {"features": [GENRES, CANDIDATE_ID], "combine": "sum"},
     },
+    "every_parameter": {
+        "query": {"features": [QUERY_ID, HISTORY], "hidden_dims": [5], "activation": "gelu"},
+        "candidate": {"features": [CANDIDATE_ID, GENRES, PRICE]},
+        "model": {"dim": 4, "normalize": True, "candidate_bias": True},
+        "loss": {"temperature": 0.3},
+    },
     "everything": EVERYTHING,
 }
 """Configuration by name, each a change of `plain`: two id embeddings, exact log_q, accidental hits removed."""

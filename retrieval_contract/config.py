@@ -228,6 +228,8 @@ class Model(Settings):
     """L2-normalise both vectors, so that the score is a cosine."""
     candidate_bias: bool = False
     """One learned number per row of the candidate-id vocabulary, added to the logits after the temperature."""
+    candidate_bias_start: Literal["zeros", "log_popularity"] = "zeros"
+    """Where the bias starts: at zero, or at log of the train count less its mean, unknown at 0 (for very cold data)."""
 
 
 class Loss(Settings):

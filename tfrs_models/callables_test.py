@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-import tfrs_models  # noqa: F401
 import tfrs_models.callables as callables
 from retrieval_contract.errors import UserError
 from tfrs_models.callables import TwoTowerEncoders, loss_and_gradients

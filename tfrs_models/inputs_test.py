@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-import tfrs_models  # noqa: F401
 from retrieval_contract.errors import UserError
 from tfrs_models.inputs import any_length, batch_tensors, choose_device, feature_tensors
 
@@ -38,7 +37,7 @@ def test_a_signature_leaves_every_length_open(problem):
 def test_cuda_without_a_gpu_is_the_users_mistake(monkeypatch):
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
     assert choose_device("auto") == choose_device("cpu") == "/CPU:0"
-    with pytest.raises(UserError, match="TensorFlow sees no GPU.*--device"):
+    with pytest.raises(UserError, match=r"TensorFlow sees no GPU.*--device"):
         choose_device("cuda")
 
 

@@ -3,7 +3,6 @@ import importlib.util
 import numpy as np
 import pytest
 
-import tfrs_models  # noqa: F401
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.exact import ExactIndex
 from tfrs_models.stack import STACK
@@ -35,10 +34,10 @@ def test_scann_is_absent_elsewhere_and_one_line_says_so(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert list(STACK.indexes) == ["exact"]
     assert "scann" not in STACK.indexes and len(STACK.indexes) == 1
-    with pytest.raises(UserError, match="'scann': ScaNN exists for Linux only.*one of exact"):
+    with pytest.raises(UserError, match=r"'scann': ScaNN exists for Linux only.*one of exact"):
         STACK.indexes["scann"]
 
 
 def test_another_stacks_index_is_refused():
-    with pytest.raises(UserError, match="'faiss'.*one of exact"):
+    with pytest.raises(UserError, match=r"'faiss'.*one of exact"):
         STACK.indexes["faiss"]

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-import tfrs_models  # noqa: F401
 from retrieval_contract.errors import UserError
 from tfrs_models.towers.two_tower import TwoTower
 from tfrs_models.weights import assign, extract, parameters_by_name
@@ -63,5 +62,5 @@ def test_leftovers_and_shapes_are_named_and_nothing_moves(problem, model):
 
 def test_a_variable_without_a_name_is_noticed(model):
     model.stray = model.add_weight(name="stray", shape=(2,))
-    with pytest.raises(AssertionError, match="without a canonical name.*stray"):
+    with pytest.raises(AssertionError, match=r"without a canonical name.*stray"):
         parameters_by_name(model)

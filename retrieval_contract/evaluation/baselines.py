@@ -47,9 +47,7 @@ def train_matrix(prepared: PreparedData) -> scipy.sparse.csr_matrix:
     return matrix
 
 
-def linear(
-    train_QN: scipy.sparse.csr_matrix, query_rows: Int64Array, *, l2: float, ease_max_candidates: int
-) -> Scorer:
+def linear(train_QN: scipy.sparse.csr_matrix, query_rows: Int64Array, *, l2: float, ease_max_candidates: int) -> Scorer:
     """EASE where the catalogue fits, item-item cosine where it does not.
 
     Args:
@@ -151,6 +149,6 @@ def oracle(truth: Truth, query_ids: Sequence[str], times: Sequence[int]) -> Scor
 
     def scores(positions: Int64Array) -> Float32Array:
         ids = [query_ids[position] for position in positions.tolist()]
-        return sum((np.exp(truth.log_probabilities(ids, time)) for time in times), np.float32(0)) / np.float32(len(times))
+        return np.mean([np.exp(truth.log_probabilities(ids, time)) for time in times], axis=0)
 
     return FunctionScorer(scores, len(truth.candidate_ids), name="the oracle")

@@ -48,8 +48,8 @@ def best_rows(
 def _lower_bound(scores_BN: Float32Array, k: int) -> Float32Array:
     """A number not above the K-th best score, and not far below it [B].
 
-    The K-th best of any K or more of the scores will do. Halving the width by pairwise maxima keeps good ones, and makes
-    the selection several times cheaper than among all.
+    The K-th best of any K or more of the scores will do. Halving the width by pairwise maxima keeps good ones, and
+    makes the selection several times cheaper than among all.
     """
     while scores_BN.shape[1] >= 8 * k:
         half = scores_BN.shape[1] // 2
@@ -103,7 +103,7 @@ def _settle(
 
 def _keys(scores_P: Float32Array, rows_P: Int64Array) -> Int64Array:
     """Integers that ascend as scores fall, and then as rows ascend: the score's bits above, the row below."""
-    # Adding 0 makes -0.0 the 0.0 that it is equal to. Bits of a negative number ascend as it falls: flip all but the sign.
+    # Adding 0 makes -0.0 the 0.0 that it is equal to. A negative number's bits ascend as it falls: flip all but one.
     bits_P = (scores_P + np.float32(0)).view(np.int32)
     ascending_P = bits_P ^ ((bits_P >> 31) & np.int32(0x7FFFFFFF))
     return ((~ascending_P).astype(np.int64) << 32) | rows_P

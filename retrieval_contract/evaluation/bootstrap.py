@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval_contract.arrays import Int64Array
-from retrieval_contract.evaluation.threads import in_threads, num_threads
+from retrieval_contract.evaluation.threads import MAX_THREADS, in_threads
 
 Float64Array = NDArray[np.float64]
 
@@ -49,8 +49,9 @@ def intervals(
         with np.errstate(invalid="ignore"):
             ratios_SC[samples.start : samples.stop] = weights @ numerators_QC / below
 
-    # A draw, its multiplicities as integers, and twice as floats while they are stacked.
-    step = max(1, min(64, max_bytes // (32 * num_queries * num_threads())))
+    # A draw, its multiplicities as integers, and twice as floats while they are stacked. As many together whatever the
+    # number of threads is, since sums of other sizes differ in their last bit.
+    step = max(1, min(64, max_bytes // (32 * num_queries * MAX_THREADS)))
     in_threads(resample, [range(start, min(start + step, num_samples)) for start in range(0, num_samples, step)])
     return _quantiles(ratios_SC)
 

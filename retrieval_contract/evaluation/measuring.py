@@ -82,10 +82,10 @@ def accuracy(ranks: Int64Array, question: Question) -> Fractions:
 
     A row that is there twice counts twice; one whose candidate the ranking leaves out is a miss.
     """
-    row_ranks = question.row_ranks(ranks)
-    below = np.bincount(question.row_queries, minlength=question.num_part_queries).astype(np.float64)
+    row_ranks, num_part = question.row_ranks(ranks), question.num_part_queries
+    below = np.bincount(question.row_queries, minlength=num_part).astype(float)
     above = {
-        f"accuracy@{k}": np.bincount(question.row_queries, weights=row_ranks <= k, minlength=question.num_part_queries)
+        f"accuracy@{k}": np.bincount(question.row_queries, weights=row_ranks <= k, minlength=num_part).astype(float)
         for k in question.cutoffs
     }
     return Fractions(above=above, below=below)

@@ -1,7 +1,7 @@
 """Metrics from exact ranks, one function each, a value per query.
 
-Sources: `Recall`, `MAP` and `MRR` as in Manning, Raghavan and Schuetze, Introduction to Information Retrieval, ch. 8; NDCG
-by Jaervelin and Kekaelaeinen 2002 with binary gain. MAP@K divides by min(K, number relevant), where `trec_eval` and
+Sources: recall, MAP and MRR as in Manning, Raghavan and Schuetze, Introduction to Information Retrieval, ch. 8; NDCG by
+Jaervelin and Kekaelaeinen 2002 with binary gain. MAP@K divides by min(K, number relevant), where `trec_eval` and
 `ir_measures` divide by the number relevant.
 
 Letters: Q queries, R relevant candidates of all queries, N candidates, K results.
@@ -53,7 +53,7 @@ class RelevantRanks:
 
     def sums(self, values_R: Float64Array | BoolArray) -> Float64Array:
         """Sum of values at the ranks, by query [Q]."""
-        return np.bincount(self.queries, weights=values_R, minlength=len(self.counts))
+        return np.bincount(self.queries, weights=values_R, minlength=len(self.counts)).astype(np.float64)
 
 
 def recall(relevant: RelevantRanks, k: int) -> Float64Array:

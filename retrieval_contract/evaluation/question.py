@@ -84,7 +84,7 @@ def ask(settings: Evaluation, prepared: PreparedData) -> Question:
         relevant=relevant,
         excluded=prepared.seen()[query_rows] if settings.exclude_seen else None,
         row_queries=row_places.astype(np.int64),
-        row_pairs=_row_pairs(relevant, np.searchsorted(query_rows, row_queries), row_queries, row_candidates, query_rows),
+        row_pairs=_row_pairs(relevant, query_rows, row_queries, row_candidates),
         percentiles=popularity_percentiles(counts),
     )
 
@@ -103,13 +103,10 @@ def _checked_cutoffs(cutoffs: tuple[int, ...], num_candidates: int) -> tuple[int
 
 
 def _row_pairs(
-    relevant: scipy.sparse.csr_matrix,
-    row_places: Int64Array,
-    row_queries: Int32Array,
-    row_candidates: Int32Array,
-    query_rows: Int64Array,
+    relevant: scipy.sparse.csr_matrix, query_rows: Int64Array, row_queries: Int32Array, row_candidates: Int32Array
 ) -> Int64Array:
     """Find each held-out row's relevant pair, -1 where there is none [H]."""
+    row_places = np.searchsorted(query_rows, row_queries)
     num_candidates = relevant.shape[1]
     pair_queries = np.repeat(np.arange(len(query_rows)), np.diff(relevant.indptr))
     pairs = pair_queries * num_candidates + relevant.indices

@@ -1,6 +1,6 @@
 """Exact ranks of relevant candidates in the ranking of the whole catalogue, without sorting it.
 
-The rank of a candidate is 1, plus the candidates with a greater score, plus those with an equal score and a smaller row.
+The rank of a candidate is 1, plus the candidates with a greater score, plus those with an equal one and a smaller row.
 Excluded candidates get -inf before anything is compared. Queries are taken in blocks small enough for the cache. Rough
 scores decide wherever they are further apart than their margin; inside it, exact scores do (`scorers`).
 

@@ -14,13 +14,13 @@ def tables(tree: Mapping[str, Any]) -> str:
 
 
 def _head(tree: Mapping[str, Any]) -> list[str]:
-    total = tree["num_queries"] + tree["num_excluded"]
+    total, interval = tree["num_queries"] + tree["num_excluded"], tree["interval"]
     treatment = "left out of" if tree["exclude_seen"] else "kept in"
     return [
         f"{tree['name']}, {tree['part']} part: {tree['num_held_out_rows']:,} held-out rows, {tree['num_queries']:,} of "
-        f"{total:,} queries ({tree['num_excluded']:,} with nothing relevant), {tree['num_candidates']:,} candidates ranked.",
+        f"{total:,} queries ({tree['num_excluded']:,} with nothing relevant), {tree['num_candidates']:,} candidates.",
         f"Candidates seen in training are {treatment} the ranking (exclude_seen={str(tree['exclude_seen']).lower()}). "
-        f"In brackets: {tree['interval']['level']:.0%} intervals over queries, {tree['interval']['samples']:,} resamples.",
+        f"In brackets: {interval['level']:.0%} intervals over queries, {interval['samples']:,} resamples.",
         *tree["notes"],
     ]
 
@@ -33,8 +33,8 @@ def _metrics(tree: Mapping[str, Any]) -> list[str]:
     for name, entry in tree["metrics"].items():
         line = [name, _value(entry), _interval(entry), *(_value(table[name]) for table in tree["baselines"].values())]
         lines.append([*line, *([f"{attained[name]:.1%}" if name in attained else ""] if attained else [])])
-    note = ["attained: the model's share of what the oracle, who knows the true probabilities, reaches."] if attained else []
-    return [*_align(lines), *note]
+    note = "attained: the model's share of what the oracle, who knows the true probabilities, reaches."
+    return [*_align(lines), *([note] if attained else [])]
 
 
 def _slices(tree: Mapping[str, Any]) -> list[str]:
@@ -58,7 +58,6 @@ def _interval(entry: Mapping[str, float | None]) -> str:
 def _align(lines: Sequence[Sequence[str]]) -> list[str]:
     """First column to the left, the others to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return [
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    ]
+    lefts = [[line[0].ljust(widths[0])] for line in lines]
+    rights = [[cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)] for line in lines]
+    return ["  ".join(left + right).rstrip() for left, right in zip(lefts, rights, strict=True)]

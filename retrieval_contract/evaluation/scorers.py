@@ -1,8 +1,8 @@
 """Who scores candidates for queries: vectors by inner product, or any function.
 
-A score is what the exact index serves: the inner product in float64, rounded to float32. A float32 matrix product is only
-near it, and gives two equal vectors unequal scores, or one query other scores in another block, because the order of
-additions depends on the place in the matrix. A scorer therefore says how near its rough scores are, and gives exact
+A score is what the exact index serves: the inner product in float64, rounded to float32. A float32 matrix product is
+only near it, and gives two equal vectors unequal scores, or one query other scores in another block, because the order
+of additions depends on the place in the matrix. A scorer therefore says how near its rough scores are, and gives exact
 ones for the few pairs where that matters.
 
 Letters: B queries of a block, N candidates, D vector width, P pairs of query and candidate.
@@ -130,5 +130,7 @@ def _finite_norms(vectors: Float32Array, side: str) -> np.ndarray[tuple[int, ...
     wrong = np.flatnonzero(~np.isfinite(norms))
     if wrong.size:
         where = first_rows(wrong.tolist(), wrong.size)
-        raise RunError(f"{side} vectors with values that are not finite ({where}): training diverged, or the weights are damaged")
+        raise RunError(
+            f"{side} vectors with values that are not finite ({where}): training diverged, or the weights are damaged"
+        )
     return norms

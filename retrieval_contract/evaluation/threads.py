@@ -1,8 +1,8 @@
 """Run a function over blocks in a few threads, each block's matrix products on one core.
 
-NumPy releases the interpreter's lock inside its loops. A BLAS that spreads every small product over all cores, and waits
-for the slowest in a busy loop, was measured at a third of the speed of one thread a block, and at a tenth of it on a
-machine that does something else too.
+NumPy releases the interpreter's lock inside its loops. A BLAS that spreads every small product over all cores, and
+waits for the slowest in a busy loop, was measured at a tenth of the speed of one core on a machine that does something
+else too.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
 
+import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which has to be loaded before it can be found)
 import threadpoolctl
 
 Block = TypeVar("Block")

@@ -329,12 +329,17 @@ def _harm(path: Path, content: bytes, harm: str) -> None:
 
 
 def _sift(build: Callable[[Float32Array, Float32Array], Case]) -> tuple[Case, Int32Array]:
-    """Nearest neighbours as inner products: |q - v|^2 is least where <[q, 512], [v, -|v|^2 / 1024]> is largest, exactly."""
+    """Nearest neighbours as inner products: |q - v|^2 is least where <[q, 512], [v, (c - |v|^2) / 1024]> is largest.
+
+    All of it is exact in float32: integers, and a division by a power of two. c is about the mean of |v|^2, so that the
+    added coordinate stays small; zeros fill up to a width that PQ can divide.
+    """
     base, queries = (pq.read_table(SIFT / f"{name}.parquet") for name in ("base", "queries"))
     base_ND, query_BD = (np.array(table["vector"].to_pylist(), np.float32) for table in (base, queries))
-    halves_N = (base_ND.astype(np.float64) ** 2).sum(axis=1) / 1_024
-    values_ND = np.column_stack([base_ND, -halves_N]).astype(np.float32)
-    queries_BD = np.column_stack([query_BD, np.full(len(query_BD), 512)]).astype(np.float32)
+    squares_N = (base_ND.astype(np.float64) ** 2).sum(axis=1)
+    added_N = (squares_N.mean().round() - squares_N) / 1_024
+    values_ND = np.column_stack([base_ND, added_N, np.zeros((len(base_ND), 7))]).astype(np.float32)
+    queries_BD = np.column_stack([query_BD, np.full(len(query_BD), 512), np.zeros((len(query_BD), 7))]).astype(np.float32)
     row_of = {id_: row for row, id_ in enumerate(base["id"].to_pylist())}
     true_rows_BK = np.array([[row_of[id_] for id_ in ids] for ids in queries["gt_ids"].to_pylist()], np.int32)
     return build(values_ND, queries_BD), true_rows_BK

@@ -23,6 +23,8 @@ from retrieval_contract.manifest import read_manifest, write_manifest
 from retrieval_contract.vectors.store import check_vectors, read_vectors, write_vectors
 
 KIND = "index"
+DEEP = 8
+"""Where this share of the candidates is asked for, one in so many, a structure saves nothing and all are looked at."""
 
 
 class Index(abc.ABC):
@@ -59,7 +61,7 @@ class Index(abc.ABC):
 
         Args:
             queries_BD: finite query vectors, B of 1 or more, C-contiguous.
-            depth: at least 1, and less than half of the candidates.
+            depth: at least 1, and less than one in `DEEP` of the candidates.
 
         Returns:
             Candidate rows [B, any], -1 where there is none; repeated rows do no harm.
@@ -194,7 +196,7 @@ class Index(abc.ABC):
         return self._vectors.weights_digest
 
     def _search_to(self, depth: int, queries_BD: Float32Array, k: int, excluded: Excluded) -> TopK:
-        if 2 * depth >= self.size:
+        if DEEP * depth >= self.size:
             return exact_top_k(self._values_ND, queries_BD, k, excluded, largest_norm=self._largest_norm)
         rows_BM = self._propose(queries_BD, depth)
         top, settled_B = rank(self._values_ND, queries_BD, rows_BM, k, excluded)

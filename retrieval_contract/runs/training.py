@@ -16,7 +16,7 @@ from retrieval_contract.runs.opened import evaluate_encoders
 from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.stack import Stack, TrainerState
 from retrieval_contract.weights.archive import write_weights
-from retrieval_contract.weights.names import initial_weights, parameter_table
+from retrieval_contract.weights.names import CANDIDATE_BIAS, initial_weights, log_popularity_bias, parameter_table
 
 WEIGHTS = "weights/"
 
@@ -57,6 +57,11 @@ def first_state(config: RunConfig, prepared: PreparedData) -> TrainerState:
     """Trainer state before the first step: initial weights, no slots (the trainer makes them), step 0."""
     table = parameter_table(config, prepared.features.sizes)
     weights = initial_weights(table, seed=config.seed, embedding_stddev=config.training.embedding_stddev)
+    id_feature = config.candidate_id_feature
+    if CANDIDATE_BIAS in table and config.model.candidate_bias_start == "log_popularity" and id_feature is not None:
+        rows_N = np.asarray(prepared.candidate_features()[id_feature.name], np.int32)
+        num_rows = len(weights[CANDIDATE_BIAS])
+        weights[CANDIDATE_BIAS] = log_popularity_bias(prepared.candidate_counts(), rows_N, num_rows=num_rows)
     return {**{WEIGHTS + name: array for name, array in weights.items()}, "step": np.asarray(0, np.int64)}
 
 

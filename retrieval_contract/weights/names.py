@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from retrieval_contract.arrays import Float32Array
+from retrieval_contract.arrays import Float32Array, Int32Array, Int64Array
 from retrieval_contract.config import RunConfig
 
 Side = Literal["query", "candidate"]
@@ -22,6 +22,7 @@ VocabularySizes = Mapping[str, Mapping[str, int]]
 """Rows V of each vocabulary, padding and unknown included: sizes["query"]["query_id"]."""
 
 CANDIDATE_BIAS = "candidate.bias"
+UNKNOWN_ROW = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,25 @@ def initial_weights(table: Mapping[str, Parameter], *, seed: int, embedding_stdd
         Canonical name -> float32 array.
     """
     return {name: _start(name, parameter, seed, embedding_stddev) for name, parameter in table.items()}
+
+
+def log_popularity_bias(counts_N: Int64Array, vocabulary_rows_N: Int32Array, *, num_rows: int) -> Float32Array:
+    """Candidate bias that starts at popularity: `log c(j)` minus its mean over the vocabulary's known rows.
+
+    Args:
+        counts_N: train positives of each candidate.
+        vocabulary_rows_N: each candidate's row in the candidate-id vocabulary.
+        num_rows: rows V of that vocabulary.
+
+    Returns:
+        Bias [V, 1]; padding, unknown and rows without a count are 0, which is the mean.
+    """
+    known_N = (vocabulary_rows_N > UNKNOWN_ROW) & (counts_N > 0)
+    bias_V = np.zeros((num_rows, 1), np.float32)
+    if known_N.any():
+        log_counts = np.log(counts_N[known_N].astype(np.float64))
+        bias_V[vocabulary_rows_N[known_N], 0] = log_counts - log_counts.mean()
+    return bias_V
 
 
 def _start(name: str, parameter: Parameter, seed: int, stddev: float) -> Float32Array:

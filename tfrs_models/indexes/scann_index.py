@@ -27,7 +27,8 @@ DIMS_PER_BLOCK = 2
 BATCH_FOR_THREADS = 256
 """Queries from which ScaNN's thread pool pays."""
 SPARE = 4
-"""Searched leaves hold, on average, this many times what is asked for, or more."""
+"""A search for many results rescores this many times what is asked for, and searches leaves that hold, on average,
+this many times what is rescored; for few results the settings alone decide."""
 
 
 def scann_available() -> bool:
@@ -59,9 +60,9 @@ class ScannIndex(Index):
         return min(self._settings.scann_leaves or round(math.sqrt(self.size)), self.size)
 
     def leaves_to_search(self, depth: int) -> int:
-        """Partitions searched for `depth` candidates: as configured, or as many as hold them `SPARE` times over."""
+        """Partitions searched for `depth` candidates: as configured, or more where these hold too few."""
         configured = self._settings.scann_leaves_to_search or max(1, self.num_leaves // 10)
-        return min(max(configured, math.ceil(SPARE * depth * self.num_leaves / self.size)), self.num_leaves)
+        return min(max(configured, math.ceil(SPARE**2 * depth * self.num_leaves / self.size)), self.num_leaves)
 
     def _build(self) -> None:
         builder = _scann().builder(self._values_ND, self._settings.scann_rescore, "dot_product")
@@ -86,7 +87,7 @@ class ScannIndex(Index):
         many = len(queries_BD) >= BATCH_FOR_THREADS
         search = self._searcher.search_batched_parallel if many else self._searcher.search_batched
         tree = {
-            "pre_reorder_num_neighbors": max(self._settings.scann_rescore, depth),
+            "pre_reorder_num_neighbors": max(self._settings.scann_rescore, SPARE * depth),
             "leaves_to_search": self.leaves_to_search(depth),
         }
         rows_BM, scores_BM = search(queries_BD, final_num_neighbors=depth, **(tree if self.is_tree else {}))

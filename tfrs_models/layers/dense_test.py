@@ -2,8 +2,6 @@ import math
 
 import numpy as np
 import pytest
-
-import tfrs_models  # noqa: F401  # isort: split
 import tensorflow as tf
 
 from tfrs_models.layers.dense import DenseLayers

@@ -1,6 +1,4 @@
 import numpy as np
-
-import tfrs_models  # noqa: F401  # isort: split
 import tensorflow as tf
 
 from tfrs_models.layers.dropout import dropout, fold_in
@@ -20,7 +18,8 @@ def test_the_draw_depends_on_seed_and_layer_and_on_nothing_else():
     tf.random.stateless_uniform([7], [1, 1])
     np.testing.assert_array_equal(dropout(x, 0.5, SEED, 1), first)
     np.testing.assert_array_equal(tf.function(dropout)(x, 0.5, SEED, 1), first)
-    for other in (dropout(x, 0.5, SEED, 2), dropout(x, 0.5, SEED + [0, 1], 1), dropout(x, 0.5, SEED + [1, 0], 1)):
+    next_step, next_seed = tf.constant([3, 18], tf.int64), tf.constant([4, 17], tf.int64)
+    for other in (dropout(x, 0.5, SEED, 2), dropout(x, 0.5, next_step, 1), dropout(x, 0.5, next_seed, 1)):
         assert 0.3 < (other.numpy() != first).mean() < 0.7
 
 
@@ -44,5 +43,5 @@ def test_nan_is_dropped_not_multiplied():
 
 
 def test_fold_in_gives_distinct_seeds():
-    seeds = {tuple(fold_in(fold_in(SEED, i), j).numpy()) for i in range(20) for j in range(20)}
-    assert len(seeds) == 400
+    seeds = {tuple(fold_in(fold_in(SEED, i), j).numpy()) for i in range(8) for j in range(8)}
+    assert len(seeds) == 64

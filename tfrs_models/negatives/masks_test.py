@@ -1,6 +1,4 @@
 import numpy as np
-
-import tfrs_models  # noqa: F401  # isort: split
 import tensorflow as tf
 
 from tfrs_models.negatives.masks import mask_accidental_hits, mask_disallowed

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-
-import tfrs_models  # noqa: F401  # isort: split
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 

@@ -1,6 +1,4 @@
 import numpy as np
-
-import tfrs_models  # noqa: F401  # isort: split
 import tensorflow as tf
 
 from retrieval_contract.config import Feature, Tower

@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-
-import tfrs_models  # noqa: F401  # isort: split
 import tensorflow as tf
 
 from retrieval_contract.config import config_from_tree

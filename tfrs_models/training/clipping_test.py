@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-
-import tfrs_models  # noqa: F401  # isort: split
 import tensorflow as tf
 
 from tfrs_models.training.clipping import clip_by_global_norm, sum_duplicates

@@ -166,10 +166,12 @@ class Optimizer:
         Args:
             gradients: of every variable by canonical name; dense, or IndexedSlices, whose repeated rows are summed.
             step: number of this step, from 1.
-            learning_rate: of this step; kept in float64 until it meets a parameter.
+            learning_rate: of this step, a float or a float64 scalar.
         """
         assert gradients.keys() == self.variables.keys(), "a gradient for every variable, and no other"
-        count, rate = tf.cast(step, tf.float64), tf.cast(learning_rate, tf.float64)
+        count = tf.cast(step, tf.float64)
+        # Not a cast: that would round a Python float to float32 on its way.
+        rate = tf.convert_to_tensor(learning_rate, tf.float64)
         for name, repeated in gradients.items():
             gradient = sum_duplicates(repeated)
             held = {slot: variables[name] for slot, variables in self.slots.items()}
@@ -205,7 +207,7 @@ def _share_seen(beta: float, step: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
 
 def _filled(variable: tf.Variable, start: float) -> tf.Variable:
-    return tf.Variable(tf.fill(variable.shape, tf.cast(start, variable.dtype)), trainable=False)
+    return tf.Variable(tf.fill(variable.shape, tf.constant(start, variable.dtype)), trainable=False)
 
 
 def _touched(variable: tf.Variable, gradient: Gradient) -> tf.Tensor:

@@ -4,9 +4,6 @@ import math
 import numpy as np
 import pytest
 
-import tfrs_models  # noqa: F401  # isort: split
-import tensorflow as tf
-
 from retrieval_contract.errors import UserError
 from tfrs_models.callables import loss_and_gradients
 from tfrs_models.training.trainer import TwoTowerTrainer
@@ -108,7 +105,7 @@ def test_clipping_bounds_the_step(make_problem):
     np.testing.assert_allclose(math.sqrt(sum((delta**2).sum() for delta in moved)), 0.01, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", ["adagrad", "adamw", "momentum"])
 def test_a_resumed_run_repeats_the_bytes_dropout_included(make_problem, kind):
     problem = make_problem(optimizer=KINDS[kind], **DROPOUT)
     whole = _trainer(problem)
@@ -171,17 +168,16 @@ def test_a_loss_that_is_not_finite_moves_nothing(problem, value):
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing(make_problem):
+    """Logits of the usual size from query vectors of 1e-30: the loss is finite, the square of the gradient is not."""
     problem = make_problem(optimizer={"kind": "sgd"}, model={"normalize": False}, loss={"temperature": 1e-30})
-    weights = {
-        name: array * 1e-15 if "dense.2" in name or "dense.1" in name else array
-        for name, array in problem.weights.items()
-    }
-    state = {**{f"weights/{name}": array for name, array in weights.items()}, "step": np.asarray(0, np.int64)}
+    state = problem.first_state
+    for part in ("kernel", "bias"):
+        state[f"weights/query.dense.2.{part}"] = state[f"weights/query.dense.2.{part}"] * np.float32(1e-30)
     trainer = _trainer(problem, state)
     result = trainer.step([problem.batches[0]], learning_rate=0.1)
     assert math.isfinite(result.loss)
     assert not math.isfinite(result.gradient_norm)
-    assert _bytes(_weights(trainer.state())) == _bytes(weights)
+    assert _bytes(trainer.state()) == _bytes(state)
 
 
 def test_the_given_state_and_batches_are_not_written(problem):
@@ -201,11 +197,11 @@ def test_a_state_does_not_follow_later_steps(problem):
 
 
 def test_a_state_without_slots_is_one_before_the_first_step(problem):
-    with pytest.raises(UserError, match=r"slots/first_moment/query.dense.0.bias is missing"):
+    with pytest.raises(UserError, match=r"slots/first_moment/query\.dense\.0\.bias is missing"):
         _trainer(problem, problem.first_state | {"step": np.asarray(3, np.int64)})
     with pytest.raises(UserError, match="step is missing"):
         _trainer(problem, {name: array for name, array in problem.first_state.items() if name != "step"})
-    with pytest.raises(UserError, match="slots/velocity/candidate.bias is left over"):
+    with pytest.raises(UserError, match=r"slots/velocity/candidate\.bias is left over"):
         _trainer(
             problem, _trainer(problem).state() | {"slots/velocity/candidate.bias": problem.weights["candidate.bias"]}
         )
@@ -220,25 +216,23 @@ def test_lists_of_any_length_run_through_one_trace(problem):
 
 
 def test_a_step_reads_no_table_whole(problem):
+    """Reading a table that is scattered into copies it: the step would cost what the table holds."""
     trainer = _trainer(problem)
     trainer.step([problem.batches[0]], learning_rate=0.1)
     graph = trainer._compiled.get_concrete_function().graph
-    tables = {f"{rows}x{width}" for rows, width in ((9, 4), (5, 3), (7, 3), (8, 4), (6, 4), (8, 1))}
-    bodies = [graph, *(function.graph for function in _branches(graph))]
-    reads = [op for body in bodies for op in body.get_operations() if op.type == "ReadVariableOp"]
-    shapes = {"x".join(map(str, op.outputs[0].shape.as_list())) for op in reads}
-    assert "11x6" in shapes
-    assert not shapes & tables
+    operations = [op for body in (graph, *_branches(graph)) for op in body.get_operations()]
+    assert any(op.type == "ResourceScatterUpdate" for op in operations)
+    read = {tuple(op.outputs[0].shape) for op in operations if op.type == "ReadVariableOp"}
+    shapes = {sparse: {one.shape for one in problem.table.values() if one.sparse == sparse} for sparse in (True, False)}
+    assert shapes[False] <= read
+    assert not shapes[True] & read
 
 
 def _branches(graph):
-    names = [
-        op.get_attr(branch).name
-        for op in graph.get_operations()
-        if op.type in ("If", "StatelessIf")
-        for branch in ("then_branch", "else_branch")
-    ]
-    return [tf.__internal__.FuncGraph and graph._get_function(name) for name in names]
+    """Graphs of the two branches of every condition."""
+    conditions = [op for op in graph.get_operations() if op.type in ("If", "StatelessIf")]
+    names = [op.get_attr(branch).name for op in conditions for branch in ("then_branch", "else_branch")]
+    return [graph._get_function(name).graph for name in names]
 
 
 def test_cuda_without_a_gpu_is_the_users_mistake(make_problem, monkeypatch):

@@ -3,6 +3,7 @@
 Source: the FAISS wiki, "The index factory" and "MetricType and distances".
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ FILE = "index.faiss"
 CODE_DEPTH = 8
 """Where vectors are held as codes, this many times as many candidates are proposed: their order is approximate, and
 only what is proposed is rescored by its float32 vector."""
+SPARE = 4
+"""A search for many results looks through lists, or a queue, that hold this many times what is asked for; for few
+results the settings alone decide."""
 UNCOMPRESSED = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexHNSWFlat)
 
 
@@ -47,20 +51,22 @@ class FaissIndex(Index):
         except RuntimeError as error:
             what = f"faiss_factory {factory!r} does not go with {self.size:,} candidates ({_reason(error)})"
             raise UserError(what, todo="use fewer lists (IVF needs one candidate a list, PQ 256), or Flat") from None
-        self._adopt(index)
-
-    def _adopt(self, index: Any) -> None:
-        """Take the index as ours, and set the breadth of its search, which its file does not decide."""
         self._index = index
-        if isinstance(index, faiss.IndexIVF):
-            index.nprobe = min(self._settings.faiss_nprobe, index.nlist)
-        elif isinstance(index, faiss.IndexHNSW):
-            index.hnsw.efSearch = self._settings.faiss_ef_search
-        self._depth_factor = 1 if isinstance(index, UNCOMPRESSED) else CODE_DEPTH
 
     def _propose(self, queries_BD: Float32Array, depth: int) -> Int32Array:
-        _, rows_BM = self._index.search(queries_BD, min(depth * self._depth_factor, self.size))
+        if not isinstance(self._index, UNCOMPRESSED):
+            depth = min(CODE_DEPTH * depth, self.size)
+        _, rows_BM = self._index.search(queries_BD, depth, params=self._breadth(depth))
         return rows_BM.astype(np.int32)
+
+    def _breadth(self, depth: int) -> Any:
+        """How broadly to search for `depth` candidates: as configured, or more where that holds too few."""
+        if isinstance(self._index, faiss.IndexIVF):
+            lists = math.ceil(SPARE * depth * self._index.nlist / self.size)
+            return faiss.SearchParametersIVF(nprobe=min(max(self._settings.faiss_nprobe, lists), self._index.nlist))
+        if isinstance(self._index, faiss.IndexHNSW):
+            return faiss.SearchParametersHNSW(efSearch=max(self._settings.faiss_ef_search, SPARE * depth))
+        return None
 
     def _save(self, folder: Path) -> None:
         try:
@@ -76,7 +82,7 @@ class FaissIndex(Index):
         except RuntimeError as error:
             what = f"FAISS {faiss.__version__} cannot read the index ({_reason(error)})"
             raise UserError(what, where=str(path), todo="build the index again") from None
-        self._adopt(index)
+        self._index = index
 
     @classmethod
     def _versions(cls) -> Mapping[str, str]:

@@ -118,6 +118,21 @@ def test_one_step_is_the_mean_gradient_of_its_batches_clipped_together(make_exam
             np.testing.assert_allclose(moved, -RATE * scale * gradient, rtol=1e-4, atol=1e-7)
 
 
+def test_adams_corrections_count_the_trainers_steps(make_example):
+    example = make_example()
+    stepped, weights, name = trainer(example), example.weights, "query.dense.0.kernel"
+    value, first, second = weights[name].astype(np.float64), 0.0, 0.0
+    for step in range(1, 4):
+        batch = example.batch(step)
+        gradient = loss_and_gradients(example.config, example.sizes, weights, batch, dtype="float64")[1][name]
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        value -= RATE * first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        stepped.step([batch], learning_rate=RATE)
+        state = stepped.state()
+        weights = {key.removeprefix("weights/"): state[key] for key in state if key.startswith("weights/")}
+    np.testing.assert_allclose(weights[name], value, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_outside_the_batch_and_padding_do_not_move(make_example, kind):
     example = make_example(optimizer=KINDS[kind])

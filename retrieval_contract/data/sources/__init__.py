@@ -21,14 +21,14 @@ def load(source: Source, *, seed: int) -> RawData:
     """
     # Imported here: a run pays for its own source only, and TFDS must stay out of runs that do not ask for it.
     if isinstance(source, SimulatedSource):
-        from retrieval_contract.data.sources import simulated
+        from retrieval_contract.data.sources.simulated import load as load_simulated
 
-        return simulated.load(source, seed=seed)
+        return load_simulated(source, seed=seed)
     if isinstance(source, MovieLensSource):
-        from retrieval_contract.data.sources import movielens
+        from retrieval_contract.data.sources.movielens import load as load_movielens
 
-        return movielens.load(source)
+        return load_movielens(source)
     assert isinstance(source, FilesSource)
-    from retrieval_contract.data.sources import files
+    from retrieval_contract.data.sources.files import load as load_files
 
-    return files.load(source)
+    return load_files(source)

@@ -72,7 +72,8 @@ def as_whole_numbers(column: Column, *, where: str, floor: bool) -> Converted[In
         column = pc.utf8_trim_whitespace(column).cast(pa.int64())
     if pa.types.is_integer(column.type):
         missing = _mask(column.is_null())
-        return Converted(_filled(column, 0, pa.int64()), missing, np.zeros(len(column), bool))
+        whole: Int64Array = _filled(column, 0, pa.int64()).astype(np.int64)
+        return Converted(whole, missing, np.zeros(len(column), bool))
     values, missing, wrong = _floats(column, where)
     wrong |= np.abs(values) >= LARGEST_WHOLE_FLOAT
     if not floor:

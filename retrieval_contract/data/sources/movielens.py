@@ -37,7 +37,7 @@ def load(source: MovieLensSource) -> RawData:
     the movies of the ratings. Both tables are sorted by id as a number; interactions keep TFDS's order.
 
     Raises:
-        UserError: nothing is prepared and TFDS cannot prepare it; a prepared dataset is damaged or incomplete; bad rows.
+        UserError: nothing is prepared and TFDS cannot prepare it, what is prepared is damaged or incomplete, bad rows.
     """
     data_dir = Path(source.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     folder = find_prepared(data_dir, NAME, f"{source.variant}-ratings")

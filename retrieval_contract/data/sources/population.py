@@ -35,7 +35,7 @@ AGES = ("under 18", "18-24", "25-34", "35-44", "45-54", "55 and over")
 COUNTRIES = ("BR", "DE", "FR", "GB", "IN", "JP", "KE", "MX", "NO", "US")
 DEMOGRAPHIC_SHARE = 0.5
 """Share of the variance of interests that gender, age and country explain together."""
-GENRE_SHARPNESS = 2.0
+GENRE_SHARPNESS = 4.0
 """How surely a candidate's genres follow its interests."""
 
 
@@ -89,7 +89,7 @@ def draw_people(source: SimulatedSource, seed: int) -> People:
     demographics: dict[str, Int32Array] = {}
     explained_QK = np.zeros((Q, K))
     for name, values in (("gender", GENDERS), ("age", AGES), ("country", COUNTRIES)):
-        rows = random.integers(len(values), size=Q, dtype=np.int32)
+        rows: Int32Array = random.integers(len(values), size=Q, dtype=np.int32)
         demographics[name] = rows
         explained_QK += random.standard_normal((len(values), K))[rows] * np.sqrt(DEMOGRAPHIC_SHARE / 3)
     own_QK = random.standard_normal((Q, K)) * np.sqrt(1 - DEMOGRAPHIC_SHARE)
@@ -137,9 +137,9 @@ def _draw_genres(random: np.random.Generator, interests_NK: Float64Array, num_ge
     N, K = interests_NK.shape
     loadings_KG = random.standard_normal((K, num_genres)) / np.sqrt(K)
     fit_NG = GENRE_SHARPNESS * (interests_NK @ loadings_KG) + random.gumbel(size=(N, num_genres))
-    wanted_N = random.integers(1, 4, size=N)
-    place_NG = np.argsort(np.argsort(-fit_NG, axis=1, kind="stable"), axis=1, kind="stable")
-    return place_NG < wanted_N[:, None]
+    wanted_N1: Int64Array = random.integers(1, 4, size=(N, 1))
+    place_NG = np.argsort(np.argsort(-fit_NG, axis=1, kind="stable"), axis=1)
+    return place_NG < wanted_N1
 
 
 class Choice:

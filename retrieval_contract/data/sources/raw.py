@@ -1,8 +1,9 @@
 """What every source hands over: three tables with canonical column names, and the truth where it is known.
 
 Canonical columns of `interactions`: `query_id` (string), `candidate_id` (string), `time` (int64), and where the source
-has them `rating`, `watched_fraction` (float32), `liked`, `shared` (bool); others keep their name. `queries` has `query_id`, `candidates` has
-`candidate_id` and, where known, `title` (string) and `genres` (list of string); their ids are distinct.
+has them `rating`, `watched_fraction` (float32), `liked`, `shared` (bool); others keep their name. `queries` has
+`query_id`, `candidates` has `candidate_id` and, where known, `title` (string) and `genres` (list of string); their ids
+are distinct.
 """
 
 from collections.abc import Sequence

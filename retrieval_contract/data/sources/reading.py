@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
@@ -118,11 +119,21 @@ def _read_csv(path: Path, as_text: Collection[str], drop_malformed: bool, delimi
         with pyarrow.csv.open_csv(path, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter)) as reader:
             names = reader.schema.names
         table = read(names)
+    table = _without_point_zero(table, as_text)
     # Arrow counts lines from 1 with the header as the first; people are shown rows from 0.
     rows = [(number or 2) - 2 for number, _ in malformed]
     return FileTable(
         table=table, note=_malformed_note(path, rows, malformed[0][1] if malformed else "", drop_malformed)
     )
+
+
+def _without_point_zero(table: pa.Table, as_text: Collection[str]) -> pa.Table:
+    """Turn 7.0 into 7 where a whole column looks like that: integers of a column with gaps, as pandas writes them."""
+    for place, name in enumerate(table.column_names):
+        column = table[place]
+        if name in as_text and pc.all(pc.match_substring_regex(column, r"^-?\d+\.0$")).as_py():
+            table = table.set_column(place, name, pc.replace_substring(column, ".0", "", max_replacements=1))
+    return table
 
 
 def _read_json(path: Path, drop_malformed: bool) -> FileTable:
