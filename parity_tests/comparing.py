@@ -49,7 +49,9 @@ def assert_same(
         raise AssertionError(f"{worst.line} (rtol {rule.rtol:g}, atol {rule.atol:g}: {rule.reason})")
 
 
-def worst_ratio(a: ArrayLike | Mapping[str, ArrayLike], oracle: ArrayLike | Mapping[str, ArrayLike], rule: Rule) -> float:
+def worst_ratio(
+    a: ArrayLike | Mapping[str, ArrayLike], oracle: ArrayLike | Mapping[str, ArrayLike], rule: Rule
+) -> float:
     """Largest error of `a` over the tolerance: 1 is the edge of passing. For measuring how much room a rule leaves."""
     named, truth = _by_name(a), _by_name(oracle)
     arrays = ({"tf": named[name], "torch": named[name], "oracle": truth[name]} for name in truth if truth[name].size)

@@ -64,7 +64,7 @@ def torch_forward(problem: Problem, dtype: Dtype) -> Arrays:
 def oracle_forward(problem: Problem) -> Arrays:
     """Vectors and logits by hand."""
     query, candidate, logits_BN = oracle.forward(problem.config, problem.weights, problem.batch)
-    arrays: Arrays = {"query": query.vectors_BD, "candidate": candidate.vectors_BD, "logits": logits_BN}
+    arrays: Arrays = {"query": query.vectors, "candidate": candidate.vectors, "logits": logits_BN}
     if problem.config.model.candidate_bias:
         rows = oracle.bias_rows(problem.config, problem.batch.candidate_features)
         arrays["bias"] = problem.weights["candidate.bias"][rows, 0]

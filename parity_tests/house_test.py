@@ -18,9 +18,40 @@ FILES_OF_ONE_STACK: Mapping[str, str] = {
     "tfrs_models/indexes/scann_index.py": "ScaNN is a TensorFlow library",
     "torch_reference/indexes/faiss_index.py": "FAISS stands in for it in the PyTorch stack",
 }
-NAMES_OF_ONE_STACK: Mapping[str, str] = {}
-"""`file:name` or `file:Class.method` that the twin lacks, and why."""
-ARGUMENTS_THAT_DIFFER: Mapping[str, str] = {}
+SEEDS = "dropout: TensorFlow folds a seed, PyTorch draws from a Generator; each framework's reproducible way"
+SUMS = "a sparse gradient's duplicates: TensorFlow has no coalesce, PyTorch has; the norm is taken after it in both"
+TRANSPOSE = "PyTorch keeps kernels transposed, so slots and gradients need the table; Keras keeps the canonical layout"
+PLACES = (
+    "PyTorch tensors are put on a device by argument, TensorFlow's by context; row numbers stay what they are there"
+)
+NAMES_OF_ONE_STACK: Mapping[str, str] = {
+    "tfrs_models/inputs.py:any_length": "signatures of tf.function, so that a step is traced once",
+    "torch_reference/inputs.py:BatchTensors": "a type of its own; in TensorFlow a batch is a nest as tf.nest knows it",
+    "torch_reference/inputs.py:FeatureTensors": "as BatchTensors",
+    "tfrs_models/layers/dropout.py:dropout": SEEDS,
+    "tfrs_models/layers/dropout.py:fold_in": SEEDS,
+    "torch_reference/layers/dropout.py:SeededDropout": SEEDS,
+    "torch_reference/layers/dropout.py:SeededDropout.__init__": SEEDS,
+    "tfrs_models/training/clipping.py:Gradient": SUMS,
+    "tfrs_models/training/clipping.py:sum_duplicates": SUMS,
+    "torch_reference/training/clipping.py:global_norm": SUMS,
+    "tfrs_models/weights.py:read": TRANSPOSE,
+    "tfrs_models/weights.py:write": TRANSPOSE,
+    "torch_reference/weights.py:Place": TRANSPOSE,
+    "torch_reference/weights.py:Slots": TRANSPOSE,
+    "torch_reference/weights.py:name_table": TRANSPOSE,
+    "torch_reference/weights.py:assign_slots": TRANSPOSE,
+    "torch_reference/weights.py:extract_slots": TRANSPOSE,
+    "torch_reference/weights.py:extract_gradients": TRANSPOSE,
+}
+"""`stack/file:name` or `stack/file:Class.method` that the twin lacks, and why."""
+ARGUMENTS_THAT_DIFFER: Mapping[str, str] = {
+    "inputs.py:batch_tensors": PLACES,
+    "inputs.py:feature_tensors": PLACES,
+    "towers/two_tower.py:TwoTower.encode_query": SEEDS,
+    "towers/two_tower.py:TwoTower.encode_candidate": SEEDS,
+    "training/model.py:RetrievalModel.compute_loss": "tfrs.Model gives its arguments their names; and " + SEEDS,
+}
 """`file:function` or `file:Class.method` whose arguments have other names in the twin, and why."""
 FRAMEWORK_METHODS: Mapping[str, str] = {
     "call": "Keras: what torch.nn calls forward",
@@ -67,7 +98,9 @@ def test_the_twins_have_the_same_argument_names():
 
 
 def test_signatures_notices_another_name_and_another_argument():
-    one = _signatures(ast.parse("def f(a, *, b): ...\nclass C:\n  def __init__(self, x): ...\n  def m(self): ...\nN = 1"))
+    one = _signatures(
+        ast.parse("def f(a, *, b): ...\nclass C:\n  def __init__(self, x): ...\n  def m(self): ...\nN = 1")
+    )
     assert one == {"f": ["a", "b"], "C": None, "C.__init__": ["x"], "C.m": [], "N": None}
     assert _signatures(ast.parse("def f(a, *, c): ...")) != _signatures(ast.parse("def f(a, *, b): ..."))
     assert _signatures(ast.parse("def _f(a): ...\n_N = 1\nclass _C: ...")) == {}
@@ -93,7 +126,9 @@ def test_a_stack_never_imports_the_other(stack, twin):
 
 def test_no_file_is_a_drawer():
     packages = (TF, TORCH, "retrieval_contract", "parity_tests")
-    assert [str(file) for package in packages for file in (ROOT / package).rglob("*.py") if file.stem in BANNED_FILE_NAMES] == []
+    assert [
+        str(file) for package in packages for file in (ROOT / package).rglob("*.py") if file.stem in BANNED_FILE_NAMES
+    ] == []
 
 
 def test_tolerances_stand_in_one_file():
@@ -113,7 +148,11 @@ def test_tolerances_notices_a_literal():
 def _modules(stack: str) -> dict[str, ast.Module]:
     """Syntax trees of a stack's modules, tests left out, by path inside the stack."""
     folder = ROOT / stack
-    files = (file for file in sorted(folder.rglob("*.py")) if not file.name.endswith("_test.py") and file.name != "conftest.py")
+    files = (
+        file
+        for file in sorted(folder.rglob("*.py"))
+        if not file.name.endswith("_test.py") and file.name != "conftest.py"
+    )
     return {file.relative_to(folder).as_posix(): ast.parse(file.read_text()) for file in files}
 
 
@@ -131,7 +170,8 @@ def _signatures(tree: ast.Module) -> Signatures:
             found[node.name] = _arguments(node)
         elif isinstance(node, ast.ClassDef):
             found[node.name] = None
-            methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+            # A property is an attribute, and the twin may keep it as one.
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef) and not _is_property(part)]
             found |= {f"{node.name}.{method.name}": _arguments(method)[1:] for method in methods}
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -139,9 +179,17 @@ def _signatures(tree: ast.Module) -> Signatures:
     return {name: arguments for name, arguments in found.items() if _is_public(name)}
 
 
+def _is_property(function: ast.FunctionDef) -> bool:
+    return any(getattr(decorator, "id", "") in ("property", "cached_property") for decorator in function.decorator_list)
+
+
 def _is_public(name: str) -> bool:
     first, _, method = name.partition(".")
-    return not first.startswith("_") and method not in FRAMEWORK_METHODS and (method == "__init__" or not method.startswith("_"))
+    return (
+        not first.startswith("_")
+        and method not in FRAMEWORK_METHODS
+        and (method == "__init__" or not method.startswith("_"))
+    )
 
 
 def _arguments(function: ast.FunctionDef) -> list[str]:
@@ -162,6 +210,8 @@ def _tolerances(tree: ast.Module) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            literal = any(word.arg in TOLERANCE_ARGUMENTS and isinstance(word.value, ast.Constant) for word in node.keywords)
+            literal = any(
+                word.arg in TOLERANCE_ARGUMENTS and isinstance(word.value, ast.Constant) for word in node.keywords
+            )
             if name in TOLERANT_CALLS or literal:
                 yield node.lineno

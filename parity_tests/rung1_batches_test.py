@@ -19,7 +19,9 @@ BYTES = rule("batches", "bytes")
 NEEDED = ("query_features", "candidate_features", "candidate_rows", "log_q", "weights")
 CONFIG = {
     "source": {"kind": "simulated", "num_queries": 60, "num_candidates": 40, "num_interactions": 1_000},
-    "query": {"features": [{"name": "query_id", "kind": "id"}, {"name": "history", "kind": "history", "max_length": 5}]},
+    "query": {
+        "features": [{"name": "query_id", "kind": "id"}, {"name": "history", "kind": "history", "max_length": 5}]
+    },
     "candidate": {"features": [{"name": "candidate_id", "kind": "id"}, {"name": "genres", "kind": "multivalent"}]},
     "optimizer": {"accumulation_steps": 2},
     "training": {"batch_size": 64},
@@ -29,13 +31,18 @@ CONFIG = {
 def crossed(batch):
     """The batch, and what each stack made of it, as flat arrays by name, back in the batch's dtypes."""
     truth = flat({field.name: getattr(batch, field.name) for field in fields(batch) if field.name in NEEDED})
-    stacks = (tf_arrays(tfrs_models.inputs.batch_tensors(batch)), torch_arrays(torch_reference.inputs.batch_tensors(batch)))
+    stacks = (
+        tf_arrays(tfrs_models.inputs.batch_tensors(batch)),
+        torch_arrays(torch_reference.inputs.batch_tensors(batch)),
+    )
     return (*({name: back(flat(stack)[name], truth[name]) for name in truth} for stack in stacks), truth)
 
 
 def flat(nest):
     leaves = {name: value for name, value in nest.items() if not isinstance(value, dict)}
-    return leaves | {f"{name}/{key}": part for name, value in nest.items() if isinstance(value, dict) for key, part in value.items()}
+    return leaves | {
+        f"{name}/{key}": part for name, value in nest.items() if isinstance(value, dict) for key, part in value.items()
+    }
 
 
 def back(array, like):
@@ -69,7 +76,12 @@ def test_extreme_values_arrive():
 def test_rung1_notices_positives_off_by_one():
     tf, torch, truth = crossed(problem("everything").batch)
     with pytest.raises(AssertionError, match="candidate_features/candidate_id"):
-        assert_same(tf | {"candidate_features/candidate_id": np.roll(tf["candidate_features/candidate_id"], 1)}, torch, truth, BYTES)
+        assert_same(
+            tf | {"candidate_features/candidate_id": np.roll(tf["candidate_features/candidate_id"], 1)},
+            torch,
+            truth,
+            BYTES,
+        )
 
 
 def test_rung1_notices_another_padding():

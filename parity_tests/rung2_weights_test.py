@@ -75,7 +75,7 @@ def test_a_missing_array_is_refused_and_named(stack, name):
 @pytest.mark.parametrize("stack", STACKS)
 def test_a_left_over_array_is_refused_and_named(stack):
     small = problem("plain")
-    with pytest.raises(UserError, match="query.dense.0.kernel"):
+    with pytest.raises(UserError, match=r"query\.dense\.0\.kernel"):
         through(stack, small, small.weights | {"query.dense.0.kernel": np.zeros((4, 4), np.float32)})
 
 
@@ -118,5 +118,5 @@ def test_rung2_notices_swapped_towers():
     small = problem("sum")
     tf, torch = through("tf", small, small.weights), through("torch", small, small.weights)
     swapped = {"query.embedding.history": tf["candidate.embedding.candidate_id"]}
-    with pytest.raises(AssertionError, match="query.embedding.history"):
+    with pytest.raises(AssertionError, match=r"query\.embedding\.history"):
         assert_same(tf | swapped, torch, small.weights, BYTES)

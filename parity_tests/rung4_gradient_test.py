@@ -45,7 +45,7 @@ def test_gradients_have_the_asked_dtype_and_the_canonical_shape(dtype):
 
 
 def test_the_zero_vector_normalised_has_the_gradient_of_its_definition():
-    """An empty history alone is the zero vector: x / 1e-12, so 1e12 times the incoming gradient, and none to padding."""
+    """An empty history alone is the zero vector: x / 1e-12, so 1e12 times the gradient, and none to padding."""
     small = problem("history")
     config = small.config.model_copy(update={"model": small.config.model.model_copy(update={"normalize": True})})
     small = replace(small, config=config)
@@ -140,6 +140,8 @@ def test_rung4_notices_a_row_looked_up_twice_and_counted_once():
 def test_rung4_notices_a_normalisation_without_its_gradient(monkeypatch):
     small = problem("normalize")
     with monkeypatch.context() as patch:
-        patch.setattr(towers, "normalized_backward", lambda x_BD, g_BD: g_BD / np.linalg.norm(x_BD, axis=1, keepdims=True))
+        patch.setattr(
+            towers, "normalized_backward", lambda x_BD, g_BD: g_BD / np.linalg.norm(x_BD, axis=1, keepdims=True)
+        )
         wrong = oracle_loss(small)
     fails(small, wrong)

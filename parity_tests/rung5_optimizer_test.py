@@ -104,7 +104,9 @@ def compare(tf, torch, truth, room):
     """States: weights and slots by their own rules, the step exactly."""
     assert int(tf["step"]) == int(torch["step"]) == int(truth["step"])
     for part in ("weights", "slots"):
-        corners = [{name: array for name, array in state.items() if name.startswith(part)} for state in (tf, torch, truth)]
+        corners = [
+            {name: array for name, array in state.items() if name.startswith(part)} for state in (tf, torch, truth)
+        ]
         assert_same(*corners, rule(f"{room}_{part}", "float32"))
 
 
@@ -134,7 +136,9 @@ def test_the_state_has_the_canonical_names_and_dtypes(kind):
 def test_padding_never_moves(kind, corner):
     """Row 0 of every embedding is exactly zero after twenty steps; the candidate bias has no such row in a batch."""
     state = trained(corner, kind).states[NUM_STEPS]
-    assert not any(array[0].any() for name, array in state.items() if name.startswith("weights/") and ".embedding." in name)
+    assert not any(
+        array[0].any() for name, array in state.items() if name.startswith("weights/") and ".embedding." in name
+    )
 
 
 @pytest.mark.parametrize("corner", TRAINERS)
@@ -143,7 +147,9 @@ def test_a_row_outside_the_batch_keeps_its_bytes(kind, corner):
     small = problem(CASE, optimizer=settings(kind))
     states = trained(corner, kind).states
     moving = optimizers.moving_rows(small.config, small.table, batches(small.config, 1))
-    outside = np.setdiff1d(np.arange(len(small.weights["candidate.embedding.candidate_id"])), moving["candidate.embedding.candidate_id"])
+    outside = np.setdiff1d(
+        np.arange(len(small.weights["candidate.embedding.candidate_id"])), moving["candidate.embedding.candidate_id"]
+    )
     assert {2, 5} & set(outside.tolist()) or len(outside) > 2
     for name in (name for name in states[1] if name.endswith("candidate.embedding.candidate_id")):
         assert states[2][name][outside].tobytes() == states[1][name][outside].tobytes(), name
@@ -166,14 +172,19 @@ def test_either_stack_goes_on_from_the_others_state(kind, first):
 @pytest.mark.parametrize("corner", TRAINERS)
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_loss_that_is_not_finite_moves_nothing(corner, accumulation):
-    small = problem(CASE, optimizer={"kind": "adamw", "weight_decay": 0.3, "clip_norm": CLIP_NORM, "accumulation_steps": accumulation})
+    small = problem(
+        CASE,
+        optimizer={"kind": "adamw", "weight_decay": 0.3, "clip_norm": CLIP_NORM, "accumulation_steps": accumulation},
+    )
     trainer = TRAINERS[corner](small.config, small.sizes, start(small))
     before = trainer.state()
     *good, last = batches(small.config, 0)
     bad: Batch = replace(last, log_q=np.full_like(last.log_q, np.nan))
     assert not np.isfinite(trainer.step([*good, bad], learning_rate=0.1).loss)
     after = trainer.state()
-    assert {name: array.tobytes() for name, array in after.items()} == {name: array.tobytes() for name, array in before.items()}
+    assert {name: array.tobytes() for name, array in after.items()} == {
+        name: array.tobytes() for name, array in before.items()
+    }
 
 
 # ---------------------------------------------------------------- negative controls
@@ -182,7 +193,10 @@ def test_a_loss_that_is_not_finite_moves_nothing(corner, accumulation):
 def fails(wrong, kind, variant="", *, num_steps=1):
     """`wrong` is noticed in the place of either stack."""
     room = "step" if num_steps == 1 else "drift"
-    tf, torch, truth = (run.states[num_steps] for run in (trained("tf", kind, variant), trained("torch", kind, variant), by_hand(kind, variant)))
+    tf, torch, truth = (
+        run.states[num_steps]
+        for run in (trained("tf", kind, variant), trained("torch", kind, variant), by_hand(kind, variant))
+    )
     compare(tf, torch, truth, room)
     for corners in ((wrong, torch, truth), (tf, wrong, truth)):
         with pytest.raises(AssertionError):
@@ -206,6 +220,7 @@ def test_rung5_notices_epsilon_under_the_root(monkeypatch, kind):
 
 def test_rung5_notices_epsilon_before_the_bias_correction(monkeypatch):
     """Keras's Adam: at step 1 its epsilon is 1 / sqrt(1 - 0.999) times as large."""
+
     def keras(numerator, square, epsilon):
         return numerator / (np.sqrt(square) + epsilon / np.sqrt(1 - 0.999))
 
@@ -248,7 +263,9 @@ def test_rung5_notices_a_decayed_dense_bias(monkeypatch):
     small = problem(CASE, optimizer=settings("adamw"))
     table = {name: replace(parameter, decays=True) for name, parameter in small.table.items()}
     state = optimizers.initial_state(small.config.optimizer, small.weights)
-    wrong, _, _ = optimizers.take_step(small.config, table, state, batches(small.config, 0), learning_rate=learning_rate(0))
+    wrong, _, _ = optimizers.take_step(
+        small.config, table, state, batches(small.config, 0), learning_rate=learning_rate(0)
+    )
     fails(wrong, "adamw")
 
 

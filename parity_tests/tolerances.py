@@ -33,24 +33,30 @@ TOLERANCES: dict[tuple[str, Dtype], Rule] = {
         rtol=2e-7, atol=1e-12, reason="computed in float64 and rounded to float32 once: at most one last place (2^-23)"
     ),
     ("loss", "float64"): Rule(rtol=1e-9, atol=1e-12, reason="a mean of a few logsumexps, rounded at 1e-16"),
-    ("loss", "float32"): Rule(rtol=1e-5, atol=1e-6, reason="logits of size 10 rounded at 1e-6, then averaged"),
+    ("loss", "float32"): Rule(rtol=2e-6, atol=1e-6, reason="logits of size 10 rounded at 1e-6, then averaged"),
     ("gradient", "float64"): Rule(rtol=1e-9, atol=1e-12, reason="the same sums twice over, rounded at 1e-16"),
     ("gradient", "float32"): Rule(
-        rtol=1e-4, atol=2e-6, reason="differences of probabilities rounded at 6e-8, over temperatures down to 0.1"
+        rtol=2e-5, atol=1e-6, reason="differences of probabilities rounded at 6e-8, over temperatures down to 0.1"
     ),
-    ("gradient_norm", "float32"): Rule(rtol=1e-5, atol=1e-6, reason="a root of a sum of squares of float32 gradients"),
+    ("gradient_norm", "float32"): Rule(rtol=2e-6, atol=1e-7, reason="a root of a sum of squares of float32 gradients"),
     ("central_difference", "float64"): Rule(
         rtol=1e-6, atol=1e-8, reason="step 1e-5: truncation 1e-10 times the third derivative, rounding 1e-16 / 1e-5"
     ),
     ("step_weights", "float32"): Rule(
-        rtol=1e-4, atol=1e-6, reason="float32 gradients (above) through one root and one quotient"
+        rtol=1e-5, atol=1e-6, reason="a float32 gradient through one root and one quotient"
     ),
-    ("step_slots", "float32"): Rule(rtol=2e-4, atol=1e-8, reason="squares of float32 gradients: twice their relative error"),
+    ("step_slots", "float32"): Rule(
+        rtol=1e-4, atol=2e-8, reason="squares of float32 gradients have twice their relative error, and may be small"
+    ),
     ("drift_weights", "float32"): Rule(
-        rtol=2e-3, atol=2e-4, reason="20 steps of about 0.05 each: 0.02 % of the path, as rounding errors of early steps grow"
+        rtol=1e-4,
+        atol=1e-5,
+        reason="the drift bound: after 20 steps of about 0.05 a rounding error has grown tenfold, not more",
     ),
-    ("drift_slots", "float32"): Rule(rtol=2e-3, atol=1e-5, reason="gradients at weights that have drifted as above"),
-    ("drift_losses", "float32"): Rule(rtol=1e-3, atol=1e-4, reason="losses and norms at weights that have drifted as above"),
+    ("drift_slots", "float32"): Rule(rtol=1e-4, atol=2e-6, reason="gradients at weights that have drifted as above"),
+    ("drift_losses", "float32"): Rule(
+        rtol=2e-5, atol=2e-6, reason="losses and norms at weights that have drifted as above"
+    ),
     ("metrics", "float64"): Rule(rtol=1e-12, atol=1e-12, reason="sums of at most dozens of rationals in float64"),
     ("scores", "float32"): Rule(
         rtol=1e-5, atol=1e-6, reason="libraries add up an inner product of float32 in an order of their own"
@@ -62,3 +68,9 @@ TOLERANCES: dict[tuple[str, Dtype], Rule] = {
 def rule(room: str, dtype: Dtype) -> Rule:
     """Look a tolerance up; a room that is not in the table is a mistake of the test."""
     return TOLERANCES[room, dtype]
+
+
+QUALITY_CONFIDENCE = 0.95
+"""Confidence of the paired interval of rung 7, which must contain 0."""
+QUALITY_MARGINS = {"recall@10": 0.005, "mrr": 0.01}
+"""Rung 7: largest mean difference of the stacks; half of what leaving logQ out costs is more than this."""

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -424,6 +425,24 @@ def read_config(path: Path) -> RunConfig:
     return config_from_tree(read_yaml(path), where=str(path))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers are YAML 1.2's: `1e-3` is a number (PyYAML's 1.1 takes it for text)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def parse_yaml(text: str) -> object:
+    """Parse plain values from YAML text.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+    return yaml.load(text, _Loader)
+
+
 def read_yaml(path: Path) -> object:
     """Read plain values from a YAML file.
 
@@ -431,7 +450,7 @@ def read_yaml(path: Path) -> object:
         UserError: no such file, or not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the configuration: {error.strerror}", where=str(path)) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -452,7 +471,7 @@ def with_settings(config: RunConfig, settings: list[str], *, where: str = "--set
         if not equals or not path:
             raise UserError(f"{setting!r} is not PATH=VALUE", where=where, todo="for example loss.temperature=0.05")
         try:
-            value = yaml.safe_load(text)
+            value = parse_yaml(text)
         except yaml.YAMLError as error:
             raise UserError(f"{path}: {text!r} is not YAML: {error}", where=where) from None
         _put(tree, path, value, where=where)

@@ -31,6 +31,15 @@ def test_a_preset_survives_its_own_file(name, tmp_path):
     assert read_config(path).digest() == preset(name).digest()
 
 
+def test_a_number_may_be_written_with_an_exponent(config, tmp_path):
+    assert with_settings(config, ["optimizer.learning_rate=1e-3"]).optimizer.learning_rate == 1e-3
+    path = tmp_path / "f.yaml"
+    path.write_text(config.to_yaml().replace("epsilon: 1.0e-08", "epsilon: 2E-8"))
+    assert read_config(path).optimizer.epsilon == 2e-8
+    with pytest.raises(UserError, match="valid number"):
+        with_settings(config, ["optimizer.learning_rate=1e-3x"])
+
+
 def test_settings_reach_every_depth(config):
     changed = with_settings(
         config, ["loss.temperature=0.05", "query.hidden_dims=[512,256]", "query.features.0.width=16"]

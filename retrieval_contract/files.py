@@ -25,7 +25,9 @@ def replacing_file(path: Path) -> Iterator[Path]:
             _sync(beside)
             beside.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        # Where a file stands in the place of the folder, this fails too, and would hide what is wrong.
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

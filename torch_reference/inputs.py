@@ -23,19 +23,19 @@ class BatchTensors(TypedDict):
     weights: Tensor
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(device: str) -> torch.device:
     """Turn the configured device into torch's.
 
     Args:
-        name: `auto` (a GPU where torch sees one), `cpu` or `cuda`.
+        device: `auto` (a GPU where torch sees one), `cpu` or `cuda`.
 
     Raises:
         UserError: `cuda` where torch sees no GPU.
     """
     has_gpu = torch.cuda.is_available()
-    if name == "cuda" and not has_gpu:
+    if device == "cuda" and not has_gpu:
         raise UserError("device is cuda, but torch sees no GPU", where="training.device", todo="use auto or cpu")
-    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+    return torch.device("cuda" if has_gpu and device != "cpu" else "cpu")
 
 
 def feature_tensors(

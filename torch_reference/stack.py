@@ -28,7 +28,7 @@ def _indexes() -> dict[str, type[Index]]:
 
 
 @final
-class TorchStack:
+class _TorchReference:
     """PyTorch towers and FAISS."""
 
     def __init__(self) -> None:
@@ -44,4 +44,4 @@ class TorchStack:
         return TwoTowerEncoders(config, sizes, weights, config.training.device)
 
 
-STACK: Stack = TorchStack()
+STACK: Stack = _TorchReference()

@@ -61,5 +61,23 @@ def coverage(rankings: Sequence[Sequence[int]], num_candidates: int, k: int) -> 
     return len({row for ranked in rankings for row in ranked[:k]}) / num_candidates
 
 
+def popularity_percentiles(counts: Sequence[int]) -> list[float]:
+    """Share of the catalogue that is less popular, plus half of the share that is as popular, itself included."""
+    size = len(counts)
+    return [(sum(other < own for other in counts) + sum(other == own for other in counts) / 2) / size for own in counts]
+
+
+def mean_percentile(ranked: Sequence[int], percentiles: Sequence[float], k: int) -> float:
+    """Mean popularity percentile of the first k."""
+    return sum(percentiles[row] for row in ranked[:k]) / len(ranked[:k])
+
+
+def gini(rankings: Sequence[Sequence[int]], num_candidates: int, k: int) -> float:
+    """Inequality of exposure in the first k: mean absolute difference of all pairs, over twice the mean."""
+    exposures = [sum(row in ranked[:k] for ranked in rankings) for row in range(num_candidates)]
+    differences = sum(abs(one - other) for one in exposures for other in exposures)
+    return differences / (2 * num_candidates * sum(exposures))
+
+
 def _hits(ranked: Sequence[int], relevant: Set[int], k: int) -> int:
     return sum(row in relevant for row in ranked[:k])

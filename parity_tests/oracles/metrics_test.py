@@ -20,3 +20,7 @@ def test_values_by_hand():
     assert metrics.ndcg(RANKED, RELEVANT, 5) == gained / ideal
     assert metrics.accuracy([RANKED, [0]], [(0, 2), (0, 9), (1, 0)], 2) == 2 / 3
     assert metrics.coverage([[0, 1, 2], [0, 2, 1]], 6, 2) == 3 / 6
+    assert metrics.popularity_percentiles([5, 0, 5, 1]) == [0.75, 0.125, 0.75, 0.375]
+    assert metrics.mean_percentile([1, 3], [0.75, 0.125, 0.75, 0.375], 2) == 0.25
+    assert metrics.gini([[0], [0]], 4, 1) == 1 - 1 / 4
+    assert metrics.gini([[0], [1], [2], [3]], 4, 1) == 0

@@ -27,7 +27,7 @@ def loss_and_gradients(config: RunConfig, weights: NamedArrays, batch: Batch) ->
     query, candidate, logits_BN = forward(config, weights, batch)
     loss, flow_BN = softmax.softmax_cross_entropy(logits_BN, np.asarray(batch.weights, np.float64))
     tau = config.loss.temperature
-    query_flow, candidate_flow = flow_BN @ candidate.vectors_BD / tau, flow_BN.T @ query.vectors_BD / tau
+    query_flow, candidate_flow = flow_BN @ candidate.vectors / tau, flow_BN.T @ query.vectors / tau
     gradients = towers.pull_back("query", config, weights, batch.query_features, query, query_flow)
     gradients |= towers.pull_back("candidate", config, weights, batch.candidate_features, candidate, candidate_flow)
     if config.model.candidate_bias:
@@ -44,8 +44,8 @@ def forward(config: RunConfig, weights: NamedArrays, batch: Batch) -> tuple[Trac
     if config.model.candidate_bias:
         bias_N = np.asarray(weights[CANDIDATE_BIAS], np.float64)[bias_rows(config, batch.candidate_features), 0]
     logits_BN = softmax.in_batch_logits(
-        query.vectors_BD,
-        candidate.vectors_BD,
+        query.vectors,
+        candidate.vectors,
         temperature=config.loss.temperature,
         bias_N=bias_N,
         log_q_N=np.asarray(batch.log_q, np.float64),
@@ -57,7 +57,7 @@ def forward(config: RunConfig, weights: NamedArrays, batch: Batch) -> tuple[Trac
 
 def served_vectors(side: Side, config: RunConfig, weights: NamedArrays, features: NamedArrays) -> Array:
     """Vectors as an index holds them: [q, 1] and [v, tau b] where there is a candidate bias."""
-    vectors_BD = towers.encode(side, config, weights, features).vectors_BD
+    vectors_BD = towers.encode(side, config, weights, features).vectors
     if not config.model.candidate_bias:
         return vectors_BD
     if side == "query":

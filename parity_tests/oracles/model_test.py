@@ -68,9 +68,9 @@ def test_accidental_hits_are_the_other_columns_of_the_same_candidate():
 
 
 def test_logits_in_order():
-    logits = softmax.in_batch_logits(
-        np.array([[2.0, 0.0]]), np.array([[3.0, 1.0], [1.0, 9.0]]), temperature=0.5, bias_N=np.array([1.0, -1.0]), log_q_N=np.array([-2.0, 0.25])
-    )  # fmt: skip
+    query, candidates = np.array([[2.0, 0.0]]), np.array([[3.0, 1.0], [1.0, 9.0]])
+    bias, log_q = np.array([1.0, -1.0]), np.array([-2.0, 0.25])
+    logits = softmax.in_batch_logits(query, candidates, temperature=0.5, bias_N=bias, log_q_N=log_q)
     assert_same(logits, logits, [[15.0, 2.75]], LOSS)
 
 
@@ -78,7 +78,9 @@ def test_served_scores_rank_as_the_uncorrected_logits():
     small = problem("everything")
     query = model.served_vectors("query", small.config, small.weights, small.batch.query_features)
     candidate = model.served_vectors("candidate", small.config, small.weights, small.batch.candidate_features)
-    config = small.config.model_copy(update={"loss": small.config.loss.model_copy(update={"remove_accidental_hits": False})})
+    config = small.config.model_copy(
+        update={"loss": small.config.loss.model_copy(update={"remove_accidental_hits": False})}
+    )
     _, _, logits = model.forward(config, small.weights, small.batch)
     wanted = (logits + small.batch.log_q) * config.loss.temperature
     assert_same(query @ candidate.T, query @ candidate.T, wanted, rule("forward", "float64"))

@@ -1,7 +1,7 @@
 """One optimiser step by hand, dense and row-sparse, in float64.
 
 Source: Adagrad: Duchi et al. 2011; Adam: Kingma and Ba 2015, algorithm 1 (epsilon outside the corrected root); AdamW:
-Loshchilov and Hutter 2019, algorithm 2 with the decay applied first and scaled by the learning rate; SGD with heavy-ball
+Loshchilov and Hutter 2019, algorithm 2 with the decay first and scaled by the learning rate; SGD with heavy-ball
 momentum: Sutskever et al. 2013 in the form v = mu v + g; p -= lr v. Clipping: Pascanu et al. 2013, algorithm 1.
 Row-sparse: of a table only the rows that the step's batches looked up move, value and slots alike; t counts all steps.
 """
@@ -17,7 +17,11 @@ from retrieval_contract.arrays import Batch
 from retrieval_contract.config import Optimizer, RunConfig
 from retrieval_contract.weights.names import Parameter
 
-SLOTS = {"adam": ("first_moment", "second_moment"), "adamw": ("first_moment", "second_moment"), "adagrad": ("accumulator",)}
+SLOTS = {
+    "adam": ("first_moment", "second_moment"),
+    "adamw": ("first_moment", "second_moment"),
+    "adagrad": ("accumulator",),
+}
 
 
 def initial_state(settings: Optimizer, weights: NamedArrays) -> Arrays:
@@ -60,7 +64,7 @@ def take_step(
     settings, weights = config.optimizer, weights_of(state)
     results = [model.loss_and_gradients(config, weights, batch) for batch in batches]
     loss = float(np.mean([loss for loss, _ in results]))
-    gradients = {name: sum(parts[name] for _, parts in results) / len(results) for name in weights}
+    gradients = {name: np.mean([parts[name] for _, parts in results], axis=0) for name in weights}
     norm = float(np.sqrt(sum((gradient**2).sum() for gradient in gradients.values())))
     after = {name: np.array(array, np.float64) for name, array in state.items()}
     if not np.isfinite(loss):
@@ -70,7 +74,9 @@ def take_step(
     for name, gradient in clipped(gradients, norm, settings.clip_norm).items():
         slots = [after[f"slots/{slot}/{name}"] for slot in slots_of(settings)]
         decays = table[name].decays and settings.weight_decay > 0
-        _move(settings, after[f"weights/{name}"], slots, gradient, rows[name], learning_rate, float(after["step"]), decays)
+        _move(
+            settings, after[f"weights/{name}"], slots, gradient, rows[name], learning_rate, float(after["step"]), decays
+        )
     return after, loss, norm
 
 

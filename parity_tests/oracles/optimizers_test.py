@@ -31,13 +31,15 @@ REFERENCES = {
 
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_where_all_rows_move_the_rule_is_the_published_one(kind):
-    """torch.optim's dense rules, an implementation by a third party, in float64; a table's every row is in the batch."""
+    """Against torch.optim's dense rules, in float64, every row of a table in the batch."""
     settings, make = REFERENCES[kind]
     small = problem("hidden_tanh", optimizer=settings)
     every_row = {name: np.arange(len(array)) for name, array in small.weights.items()}
     decaying = {name: torch.tensor(array, dtype=torch.float64) for name, array in small.weights.items()}
     plain = {name for name in decaying if not small.table[name].decays}
-    optimizer = make([decaying[name] for name in decaying if name not in plain] if kind == "adamw" else list(decaying.values()))
+    optimizer = make(
+        [decaying[name] for name in decaying if name not in plain] if kind == "adamw" else list(decaying.values())
+    )
     state = optimizers.initial_state(small.config.optimizer, small.weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(optimizers, "moving_rows", lambda *_: every_row)

@@ -3,7 +3,7 @@
     s_ij = <q_i, v_j> / tau + b_j - log_q_j;   other columns with the candidate of row i's positive: -inf
     l_i = logsumexp_j s_ij - s_ii;             loss = sum_i w_i l_i / sum_i w_i, 0 where no row weighs anything
 
-Source: numerics, order on the logits; sampled softmax with logQ: Bengio and Senecal 2008; Yi et al., RecSys 2019, eq. 4.
+Source: numerics, order on the logits; logQ: Bengio and Senecal 2008; Yi et al., RecSys 2019, eq. 4.
 Letters: B queries in the batch, N candidates scored (in a batch N = B, and column i is row i's positive).
 """
 

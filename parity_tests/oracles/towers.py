@@ -33,10 +33,10 @@ class Trace:
     """Input of each dense layer, the features put together first."""
     before: tuple[Array, ...]
     """Output of each dense layer before its activation."""
-    raw_BD: Array
-    """Vectors before normalisation."""
-    vectors_BD: Array
-    """The tower's output."""
+    raw: Array
+    """Vectors [B, D] before normalisation."""
+    vectors: Array
+    """Vectors [B, D], the tower's output."""
 
 
 def encode(side: Side, config: RunConfig, weights: NamedArrays, features: NamedArrays) -> Trace:
@@ -61,7 +61,7 @@ def encode(side: Side, config: RunConfig, weights: NamedArrays, features: NamedA
         x = before[-1] if layer == num_layers - 1 else activate(tower.activation, before[-1])
         inputs.append(x)
     vectors = normalized(x) if config.model.normalize else x
-    return Trace(inputs=tuple(inputs), before=tuple(before), raw_BD=x, vectors_BD=vectors)
+    return Trace(inputs=tuple(inputs), before=tuple(before), raw=x, vectors=vectors)
 
 
 def combined(side: Side, tower: Tower, weights: NamedArrays, features: NamedArrays) -> Array:
@@ -98,7 +98,7 @@ def pull_back(
         Canonical name -> dense gradient, duplicates summed.
     """
     tower, gradients = tower_of(side, config), {}
-    flow = normalized_backward(trace.raw_BD, gradient_BD) if config.model.normalize else gradient_BD
+    flow = normalized_backward(trace.raw, gradient_BD) if config.model.normalize else gradient_BD
     last = len(trace.before) - 1
     for layer in range(last, -1, -1):
         if layer != last:
@@ -110,7 +110,7 @@ def pull_back(
 
 
 def normalized_backward(x_BD: Array, gradient_BD: Array) -> Array:
-    """Through `y = x / n`: (g - y <y, g>) / n; where the norm is below the floor, n is a constant and only g / n is left."""
+    """Through `y = x / n`: (g - y <y, g>) / n; below the floor n is a constant, and only g / n is left."""
     norms_B1 = _norms(x_BD)
     y_BD = x_BD / norms_B1
     moving_B1 = (x_BD**2).sum(axis=1, keepdims=True) > SMALLEST_SQUARE

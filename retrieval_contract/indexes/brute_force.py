@@ -63,7 +63,8 @@ def rank(
     scores_BM = inner_products(values_ND, queries_BD, rows_BM)
     # Rows ascend, so a stable sort breaks ties by the smaller row.
     order_BM = np.argsort(-scores_BM, axis=1, kind="stable")
-    rows_BM, scores_BM = (np.take_along_axis(array, order_BM, axis=1) for array in (rows_BM, scores_BM))
+    rows_BM = np.take_along_axis(rows_BM, order_BM, axis=1)
+    scores_BM = np.take_along_axis(scores_BM, order_BM, axis=1)
     num_found_B = (rows_BM >= 0).sum(axis=1)
     num_available_B = excluded.size - excluded.counts
     worst_B = np.take_along_axis(scores_BM, np.maximum(num_found_B - 1, 0)[:, None], axis=1)[:, 0]

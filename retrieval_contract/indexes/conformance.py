@@ -11,8 +11,9 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,12 +28,13 @@ DIGEST = "d" * 64
 SIFT = Path(os.environ.get("TWO_TOWER_SHARED", "../shared")) / "data" / "sift-5k"
 
 
-class Case(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Case:
     """An index, and what it was built from and is asked."""
 
     index: Index
-    values_ND: Float32Array
-    queries_BD: Float32Array
+    values_ND: Float32Array  # noqa: N815
+    queries_BD: Float32Array  # noqa: N815
 
     def search(self, k: int, excluded: list[Int32Array] | None = None) -> TopK:
         """Ask the case's queries."""
@@ -238,7 +240,7 @@ class IndexConformance:
     def test_queries_that_are_not_finite_are_refused(self, small: Case, bad: float) -> None:
         queries_BD = small.queries_BD.copy()
         queries_BD[3, 2] = bad
-        with pytest.raises(UserError, match="query vectors hold NaN or infinity .rows 3."):
+        with pytest.raises(UserError, match=r"query vectors hold NaN or infinity .rows 3."):
             Case(small.index, small.values_ND, queries_BD).search(2)
 
     def test_scores_that_would_overflow_are_refused(self, small: Case) -> None:
@@ -246,7 +248,7 @@ class IndexConformance:
             Case(small.index, small.values_ND, small.queries_BD * np.float32(3e38)).search(2)
 
     def test_queries_of_other_weights_are_refused(self, small: Case) -> None:
-        with pytest.raises(UserError, match="built from other weights .index dddddddddddd, queries eeeeeeeeeeee."):
+        with pytest.raises(UserError, match=r"built from other weights .index dddddddddddd, queries eeeeeeeeeeee."):
             small.index.search(small.queries_BD, 2, weights_digest="e" * 64)
 
     @pytest.mark.parametrize("shape", [(2, 15), (16,), (1, 2, 16)])
@@ -257,7 +259,7 @@ class IndexConformance:
     def test_candidates_that_are_not_finite_are_refused(self) -> None:
         values_ND, queries_BD = clustered(1_000, 4)
         values_ND[[4, 900], 1] = np.nan
-        with pytest.raises(UserError, match="candidate vectors hold NaN or infinity .rows 4, 900."):
+        with pytest.raises(UserError, match=r"candidate vectors hold NaN or infinity .rows 4, 900."):
             self.build(values_ND, queries_BD)
 
     # ------------------------------------------------------------ saving
@@ -305,9 +307,7 @@ class IndexConformance:
         with pytest.raises(UserError, match=f"of backend 'another', not '{self.index_class.backend}'"):
             self.index_class.load(tmp_path / "other")
 
-    def test_a_full_disk_leaves_the_old_index(
-        self, saved: Path, small: Case, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_full_disk_leaves_the_old_index(self, saved: Path, small: Case, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(index: Index, folder: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -339,7 +339,9 @@ def _sift(build: Callable[[Float32Array, Float32Array], Case]) -> tuple[Case, In
     squares_N = (base_ND.astype(np.float64) ** 2).sum(axis=1)
     added_N = (squares_N.mean().round() - squares_N) / 1_024
     values_ND = np.column_stack([base_ND, added_N, np.zeros((len(base_ND), 7))]).astype(np.float32)
-    queries_BD = np.column_stack([query_BD, np.full(len(query_BD), 512), np.zeros((len(query_BD), 7))]).astype(np.float32)
+    queries_BD = np.column_stack([query_BD, np.full(len(query_BD), 512), np.zeros((len(query_BD), 7))]).astype(
+        np.float32
+    )
     row_of = {id_: row for row, id_ in enumerate(base["id"].to_pylist())}
     true_rows_BK = np.array([[row_of[id_] for id_ in ids] for ids in queries["gt_ids"].to_pylist()], np.int32)
     return build(values_ND, queries_BD), true_rows_BK

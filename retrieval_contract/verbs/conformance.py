@@ -145,7 +145,7 @@ class VerbsConformance:
     # ------------------------------------------------------------ stopped and resumed
 
     def test_stopped_by_ctrl_c_and_killed_a_run_resumes_to_the_same_bytes(self, tmp_path):
-        flags = (*SMALL, "--epochs=60", "--set=training.checkpoint_every_steps=7", "--set=query.feature_dropout=0.2")
+        flags = (*SMALL, "--epochs=16", "--set=training.checkpoint_every_steps=7", "--set=query.feature_dropout=0.2")
         whole, broken = tmp_path / "whole", tmp_path / "broken"
         assert self._process("train", whole, *flags).returncode == 0
         last = int(checkpoint_paths(whole / "checkpoints")[-1].stem.split("_")[1])

@@ -172,8 +172,8 @@ def _stored(array: AnyArray) -> AnyArray:
 
 
 def _bytes(stored: AnyArray) -> memoryview:
-    # Not ndarray.data: memoryview refuses to cast arrays that have a zero in their shape.
-    return memoryview(stored.reshape(-1).view(np.uint8))
+    # Viewed as bytes by NumPy: memoryview itself refuses to cast arrays that have a zero in their shape.
+    return stored.reshape(-1).view(np.uint8).data
 
 
 def _seal(metadata: Mapping[str, str]) -> str:

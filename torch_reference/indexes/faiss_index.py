@@ -1,5 +1,7 @@
 """FAISS by factory string, for the inner product always.
 
+FAISS ships stubs that lack much of what it has: hence the ignored types.
+
 Source: the FAISS wiki, "The index factory" and "MetricType and distances".
 """
 
@@ -63,9 +65,11 @@ class FaissIndex(Index):
         """How broadly to search for `depth` candidates: as configured, or more where that holds too few."""
         if isinstance(self._index, faiss.IndexIVF):
             lists = math.ceil(SPARE * depth * self._index.nlist / self.size)
-            return faiss.SearchParametersIVF(nprobe=min(max(self._settings.faiss_nprobe, lists), self._index.nlist))
+            num_lists = min(max(self._settings.faiss_nprobe, lists), self._index.nlist)
+            return faiss.SearchParametersIVF(nprobe=num_lists)  # type: ignore[call-arg]
         if isinstance(self._index, faiss.IndexHNSW):
-            return faiss.SearchParametersHNSW(efSearch=max(self._settings.faiss_ef_search, SPARE * depth))
+            breadth = max(self._settings.faiss_ef_search, SPARE * depth)
+            return faiss.SearchParametersHNSW(efSearch=breadth)  # type: ignore[attr-defined]
         return None
 
     def _save(self, folder: Path) -> None:
@@ -99,12 +103,18 @@ def _from_factory(factory: str, dim: int) -> Any:
         what = f"FAISS does not make {factory!r} for vectors of width {dim} ({_reason(error)})"
         raise UserError(what, where=where, todo=todo) from None
     assert index.metric_type == faiss.METRIC_INNER_PRODUCT, f"{factory} drops the metric"
-    _train_quietly(index)
+    _set_training(index)
     return index
 
 
-def _train_quietly(index: Any) -> None:
-    """Train on as few vectors as there are: FAISS otherwise warns on stderr, once for every block of its codebook."""
+def _set_training(index: Any) -> None:
+    """Train quietly and without ordering the codes.
+
+    With few vectors FAISS warns on stderr, once for every block of a codebook. By default it also orders the codes so
+    that a Hamming distance could prefilter them (polysemous codes), a minute for 6,000 vectors, and never used here.
+    """
+    if isinstance(index, faiss.IndexPQ | faiss.IndexIVFPQ):
+        index.do_polysemous_training = False  # type: ignore[union-attr]
     for clustering in (getattr(index, "cp", None), getattr(getattr(index, "pq", None), "cp", None)):
         if clustering is not None:
             clustering.min_points_per_centroid = 1

@@ -1,25 +1,79 @@
+import faiss
+import numpy as np
+import pytest
+
 from retrieval_contract import config
-from retrieval_contract.indexes.conformance import IndexConformance
+from retrieval_contract.errors import UserError
+from retrieval_contract.indexes.conformance import IndexConformance, clustered, vectors_of
 from torch_reference.indexes.faiss_index import FaissIndex
+
+
+def _settings(factory, **more):
+    return config.Index(backend="faiss", faiss_factory=factory, **more)
 
 
 class TestFlat(IndexConformance):
     index_class = FaissIndex
-    settings = config.Index(backend="faiss", faiss_factory="Flat")
+    settings = _settings("Flat")
 
 
 class TestIvf(IndexConformance):
     index_class = FaissIndex
-    settings = config.Index(backend="faiss", faiss_factory="IVF50,Flat", faiss_nprobe=16)
+    settings = _settings("IVF50,Flat", faiss_nprobe=16)
+    least_recall = 0.85
+    least_recall_sift = 0.95
     smallest = 50
 
 
 class TestHnsw(IndexConformance):
     index_class = FaissIndex
-    settings = config.Index(backend="faiss", faiss_factory="HNSW16")
+    settings = _settings("HNSW16")
+    least_recall = 0.95
+    least_recall_sift = 0.97
 
 
 class TestIvfPq(IndexConformance):
     index_class = FaissIndex
-    settings = config.Index(backend="faiss", faiss_factory="IVF20,PQ8", faiss_nprobe=10)
+    settings = _settings("IVF20,PQ8", faiss_nprobe=10)
+    least_recall = 0.95
+    least_recall_sift = 0.95
     smallest = 256
+
+
+@pytest.mark.parametrize(
+    "factory",
+    ["", "flat", "Flat ", "IVF,Flat", "IVF0,Flat", "HNSW0", "HNSW16,PQ8", "L2norm,Flat", "LSH", "IDMap,Flat", "IVF10"],
+)
+def test_unsupported_factory_strings_are_refused_with_examples(factory):
+    with pytest.raises(
+        UserError, match=r"no factory string that is supported .index\.faiss_factory.: use Flat; IVF100"
+    ):
+        FaissIndex.build(vectors_of(clustered(1_000, 1)[0]), _settings(factory))
+
+
+def test_codes_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(UserError, match=r"'PQ7' for vectors of width 32 .*divides the width") as caught:
+        FaissIndex.build(vectors_of(clustered(1_000, 1)[0]), _settings("PQ7"))
+    assert "/faiss/" not in str(caught.value), "no C++ source lines"
+
+
+@pytest.mark.parametrize("factory", ["SQ8", "PQ4", "IVF10,SQ8", "HNSW8,Flat"])
+def test_other_supported_factory_strings(factory):
+    values_ND, queries_BD = clustered(1_000, 4)
+    index = FaissIndex.build(vectors_of(values_ND), _settings(factory))
+    assert index._index.metric_type == faiss.METRIC_INNER_PRODUCT
+    best_B = index.search(queries_BD, 3, weights_digest="d" * 64).rows[:, 0]
+    np.testing.assert_array_equal(best_B, (queries_BD @ values_ND.T).argmax(axis=1))
+
+
+def test_a_deep_search_is_broader_than_configured():
+    values_ND, _ = clustered(1_000, 1)
+    lists = FaissIndex.build(vectors_of(values_ND), _settings("IVF20,Flat", faiss_nprobe=2))
+    assert [lists._breadth(depth).nprobe for depth in (1, 20, 100, 900)] == [2, 2, 8, 20]
+    links = FaissIndex.build(vectors_of(values_ND), _settings("HNSW8", faiss_ef_search=64))
+    assert [links._breadth(depth).efSearch for depth in (1, 100)] == [64, 400]
+
+
+def test_building_says_nothing(capfd):
+    FaissIndex.build(vectors_of(clustered(1_000, 1)[0]), _settings("IVF40,PQ8"))
+    assert capfd.readouterr() == ("", "")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from retrieval_contract import config
 
-POOLED_KINDS = ("multivalent", "history")
+_POOLED_KINDS = ("multivalent", "history")
 
 
 @final
@@ -66,7 +66,7 @@ class FeatureCombiner(nn.Module):
         if not feature.has_vocabulary:
             return values.to(self._dtype).unsqueeze(1)
         looked_up = self._tables[self._places[feature.name]](values).to(self._dtype)
-        return _mean_of_real(looked_up, values != 0) if feature.kind in POOLED_KINDS else looked_up
+        return _mean_of_real(looked_up, values != 0) if feature.kind in _POOLED_KINDS else looked_up
 
     def _table_names(self) -> list[str]:
         return [feature.name for feature in self._features if feature.has_vocabulary]

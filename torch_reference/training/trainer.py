@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,7 +76,7 @@ class TwoTowerTrainer:
         return {
             **{WEIGHTS + name: array for name, array in weights.items()},
             **{SLOTS + name: array for name, array in slots.items()},
-            STEP: np.asarray(self._step, np.int64),
+            STEP: torch.tensor(self._step, dtype=torch.int64).numpy(),
         }
 
     def _restore(self, state: TrainerState) -> int:

@@ -1,0 +1,188 @@
+"""Does a training step cost what its batch touches, or what the embedding tables hold?
+
+    python -m benchmarks.train_throughput [--quick] [--results FOLDER]
+
+Both towers 64 -> 512 -> 256 -> 128 over an id embedding of width 64, batch 1,024, Adam, rows drawn evenly. A trainer with
+tables of 10,000 rows and one of 1,000,000 take turns in one process, so that whatever else the machine does meets both;
+each stack has a process of its own. The last line is one JSON object; its ratio is the worse stack's.
+"""
+
+import argparse
+import importlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import record
+from retrieval_contract import config as c
+from retrieval_contract.arrays import Batch
+from retrieval_contract.stack import Stack, Trainer
+from retrieval_contract.weights.names import initial_weights, parameter_table
+
+NAME = "train_throughput"
+STACKS = ("tfrs_models", "torch_reference")
+SMALL, LARGE = 10_000, 1_000_000
+NUM_BATCHES = 16
+"""Different batches that a trainer is given in turn."""
+STEPS_A_TURN = 4
+WARM_UP = 3
+LEAST_TURNS = 5
+LEARNING_RATE = 1e-3
+
+
+def run_config() -> c.RunConfig:
+    """What is trained."""
+    towers = {
+        side: c.Tower(features=(c.Feature(name=f"{side}_id", kind="id", width=64),), hidden_dims=(512, 256))
+        for side in ("query", "candidate")
+    }
+    return c.RunConfig(
+        name=NAME,
+        query=towers["query"],
+        candidate=towers["candidate"],
+        model=c.Model(dim=128, normalize=True),
+        loss=c.Loss(temperature=0.05),
+        optimizer=c.Optimizer(kind="adam", learning_rate=LEARNING_RATE),
+        training=c.Training(batch_size=1_024),
+    )
+
+
+def draw_batches(num_rows: int, batch_size: int, *, seed: int) -> list[Batch]:
+    """Batches of ids drawn evenly over a vocabulary; rows 0 and 1 are padding and unknown."""
+    generator = np.random.default_rng(seed)
+    rows = generator.integers(2, num_rows, (NUM_BATCHES, 2, batch_size)).astype(np.int32)
+    return [
+        Batch(
+            query_features={"query_id": query_rows},
+            candidate_features={"candidate_id": candidate_rows},
+            query_rows=query_rows,
+            candidate_rows=candidate_rows,
+            log_q=np.full(batch_size, -np.log(num_rows), np.float32),
+            weights=np.ones(batch_size, np.float32),
+        )
+        for query_rows, candidate_rows in rows
+    ]
+
+
+def make_trainer(stack: Stack, config: c.RunConfig, num_rows: int) -> Trainer:
+    """A trainer at step 0 whose tables have `num_rows` rows."""
+    sizes = {"query": {"query_id": num_rows}, "candidate": {"candidate_id": num_rows}}
+    weights = initial_weights(parameter_table(config, sizes), seed=0, embedding_stddev=0.05)
+    state = {f"weights/{name}": array for name, array in weights.items()}
+    return stack.trainer(config, sizes, {**state, "step": np.array(0, np.int64)})
+
+
+def take_turns(
+    trainers: dict[int, Trainer], batches: dict[int, list[Batch]], *, turns: int, seconds: float
+) -> dict[int, record.Times]:
+    """Time turns of a few steps, each trainer in its turn, until the turns are done or the time is up.
+
+    Returns:
+        Raw times of a turn by number of rows.
+
+    Raises:
+        AssertionError: a loss is not finite.
+    """
+    times = {rows: record.Times() for rows in trainers}
+    done = dict.fromkeys(trainers, 0)
+
+    def turn(rows: int, steps: int) -> None:
+        for _ in range(steps):
+            result = trainers[rows].step([batches[rows][done[rows] % NUM_BATCHES]], learning_rate=LEARNING_RATE)
+            assert np.isfinite(result.loss), f"loss {result.loss} at {rows} rows"
+            done[rows] += 1
+
+    for rows in trainers:
+        turn(rows, WARM_UP)
+    until = time.monotonic() + seconds
+    for count in range(turns):
+        if count >= LEAST_TURNS and time.monotonic() > until:
+            break
+        # A B, then B A: neither always comes after the other.
+        for rows in sorted(trainers, reverse=bool(count % 2)):
+            times[rows].take(lambda rows=rows: turn(rows, STEPS_A_TURN))  # type: ignore[misc]
+    return times
+
+
+def measure(name: str, *, sizes: Sequence[int], turns: int, seconds: float, results: Path) -> dict[str, Any]:
+    """Measure one stack in this process, write its lines, and sum them up."""
+    stack: Stack = importlib.import_module(f"{name}.stack").STACK
+    config = run_config()
+    batch_size = config.training.batch_size
+    batches = {rows: draw_batches(rows, batch_size, seed=rows) for rows in sizes}
+    trainers = {rows: make_trainer(stack, config, rows) for rows in sizes}
+    times = take_turns(trainers, batches, turns=turns, seconds=seconds)
+    rates = {rows: rate(taken, batch_size) for rows, taken in times.items()}
+    settings = {"stack": name, "batch_size": batch_size, "steps_a_turn": STEPS_A_TURN, "config": config.digest()}
+    record.append(
+        results / f"{NAME}.jsonl",
+        [
+            record.line(
+                NAME,
+                f"{name}, {rows:,} rows",
+                taken,
+                settings=settings | {"rows": rows},
+                seed=0,
+                examples_per_second=rates[rows],
+            )
+            for rows, taken in times.items()
+        ],
+    )
+    return summary(times, rates)
+
+
+def rate(times: record.Times, batch_size: int) -> float:
+    """Median examples a second."""
+    return STEPS_A_TURN * batch_size / statistics.median(times.wall)
+
+
+def summary(times: dict[int, record.Times], rates: dict[int, float]) -> dict[str, Any]:
+    """One stack's rates and the ratio of the largest tables' to the smallest's."""
+    small, large = min(rates), max(rates)
+    turn_by_turn = [a / b for a, b in zip(times[small].wall, times[large].wall, strict=True)]
+    return {
+        "examples_per_second": {f"{rows:,}": round(rates[rows]) for rows in sorted(rates)},
+        "ratio": round(rates[large] / rates[small], 3),
+        "median_ratio_turn_by_turn": round(statistics.median(turn_by_turn), 3),
+        "turns": len(turn_by_turn),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure both stacks and print the worse ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="in under a minute")
+    parser.add_argument("--results", type=Path, default=record.RESULTS)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[SMALL, LARGE], help="rows of the tables")
+    parser.add_argument("--stack", choices=STACKS, help="measure this one in this process")
+    flags = parser.parse_args(arguments)
+    turns, seconds = (50, 9.0) if flags.quick else (200, 120.0)
+    if flags.stack:
+        figures = measure(flags.stack, sizes=flags.sizes, turns=turns, seconds=seconds, results=flags.results)
+        print(json.dumps(figures))
+        return
+    found = {name: _in_a_process(name, flags) for name in STACKS}
+    print(json.dumps({"ratio_1m_rows_to_10k_rows": min(part["ratio"] for part in found.values()), **found}))
+
+
+def _in_a_process(name: str, flags: argparse.Namespace) -> dict[str, Any]:
+    """Measure one stack in a fresh process; its last line is its summary."""
+    words = ["--stack", name, "--results", str(flags.results), "--sizes", *map(str, flags.sizes)]
+    command = [sys.executable, "-m", "benchmarks.train_throughput", *words, *(["--quick"] if flags.quick else [])]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{name}: {json.dumps(figures)}", file=sys.stderr, flush=True)
+    return figures
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Rung 7: both stacks, trained on MovieLens 100K by the same configuration, are equally good.
+
+Slow: six runs and three of the control; run by `make parity`. Seeds are paired: one seed gives both stacks the same
+start and the same batches, while dropout is each framework's own draw.
+"""
+
+import functools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from parity_tests.tolerances import QUALITY_CONFIDENCE, QUALITY_MARGINS
+from retrieval_contract.config import FilesSource, with_settings
+from retrieval_contract.presets import preset
+from retrieval_contract.runs.training import train_run
+from retrieval_contract.runs.workdir import Workdir
+from tfrs_models.stack import STACK as TF_STACK
+from torch_reference.stack import STACK as TORCH_STACK
+
+SHARED = Path(os.environ.get("TWO_TOWER_SHARED", "../shared"))
+DATA = SHARED / "data" / "ml-100k"
+SEEDS = (0, 1, 2)
+SOURCE = FilesSource(
+    kind="files",
+    data_dir=str(DATA),
+    interactions="ratings.parquet",
+    candidates="items.parquet",
+    columns={"query_id": "user_id", "candidate_id": "item_id", "timestamp": "timestamp"},
+    candidate_columns={"candidate_id": "item_id"},
+)
+RUN = preset("movielens_100k").model_copy(update={"source": SOURCE})
+"""The preset, read from files: the same rows, whatever a TFDS folder on this machine holds."""
+STACKS = {"tf": TF_STACK, "torch": TORCH_STACK}
+
+pytestmark = [
+    pytest.mark.quality,
+    pytest.mark.timeout(3_600),
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"no MovieLens 100K: {DATA} is not there"),
+]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Metrics by name, a value a seed, of a stack with some settings changed."""
+
+    @functools.cache
+    def train(stack, *settings):
+        values = {metric: [] for metric in QUALITY_MARGINS}
+        for seed in SEEDS:
+            config = with_settings(RUN, [f"seed={seed}", *settings])
+            folder = tmp_path_factory.mktemp(f"{stack}_{seed}") / "run"
+            report = train_run(STACKS[stack], config, Workdir(folder), resume=False, overwrite=False)
+            found = json.loads(report.to_json())["metrics"]
+            for metric in values:
+                values[metric].append(found[metric]["value"])
+        print(stack, settings, values)
+        return {metric: np.array(numbers) for metric, numbers in values.items()}
+
+    return train
+
+
+def paired_interval(differences):
+    """Student's interval of the mean difference."""
+    reach = scipy.stats.t.ppf((1 + QUALITY_CONFIDENCE) / 2, len(differences) - 1)
+    half = reach * np.std(differences, ddof=1) / np.sqrt(len(differences))
+    return np.mean(differences) - half, np.mean(differences) + half
+
+
+def is_equal(one, other, metric):
+    """The paired interval contains 0, and the mean difference is inside the stated margin."""
+    low, high = paired_interval(one[metric] - other[metric])
+    return low <= 0 <= high and abs(np.mean(one[metric] - other[metric])) <= QUALITY_MARGINS[metric]
+
+
+@pytest.mark.parametrize("metric", QUALITY_MARGINS)
+def test_the_stacks_are_equally_good(measured, metric):
+    tf, torch = measured("tf"), measured("torch")
+    assert is_equal(tf, torch, metric), (metric, tf[metric], torch[metric])
+
+
+@pytest.mark.parametrize("metric", QUALITY_MARGINS)
+def test_rung7_notices_a_dropped_log_q(measured, metric):
+    assert not is_equal(measured("tf"), measured("torch", "loss.log_q=none"), metric)

@@ -1,0 +1,138 @@
+import errno
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from retrieval_contract.errors import UserError
+from retrieval_contract.files import replacing_file, replacing_folder, write_text
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def old(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old.txt").write_text("old")
+    (tmp_path / "file.txt").write_text("old")
+    return tmp_path
+
+
+def _intact(old):
+    return (
+        _names(old) == ["file.txt", "folder"]
+        and _names(old / "folder") == ["old.txt"]
+        and ((old / "file.txt").read_text() == "old")
+    )
+
+
+def _replace_file(old):
+    write_text(old / "file.txt", "новое")
+
+
+def _replace_folder(old):
+    with replacing_folder(old / "folder") as beside:
+        (beside / "new.txt").write_text("new")
+
+
+def test_files_and_folders_are_replaced(old):
+    _replace_file(old)
+    _replace_folder(old)
+    assert _names(old) == ["file.txt", "folder"]
+    assert (old / "file.txt").read_text(encoding="utf-8") == "новое"
+    assert _names(old / "folder") == ["new.txt"]
+
+
+def test_parents_are_made(tmp_path):
+    write_text(tmp_path / "a" / "b" / "file.txt", "x")
+    with replacing_folder(tmp_path / "c" / "d"):
+        pass
+    assert (tmp_path / "a" / "b" / "file.txt").read_text() == "x"
+    assert (tmp_path / "c" / "d").is_dir()
+
+
+def test_nothing_is_seen_before_the_end(old):
+    with replacing_file(old / "file.txt") as beside:
+        beside.write_text("half")
+        assert (old / "file.txt").read_text() == "old"
+    with replacing_folder(old / "folder") as beside:
+        (beside / "new.txt").write_text("half")
+        assert _names(old / "folder") == ["old.txt"]
+
+
+@pytest.mark.parametrize("replace", [_replace_file, _replace_folder])
+def test_a_disk_found_full_at_the_last_moment(old, monkeypatch, replace):
+    monkeypatch.setattr(os, "fsync", _full)
+    with pytest.raises(UserError, match=r"cannot write: No space left on device .*: free some space and run again"):
+        replace(old)
+    assert _intact(old)
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), RuntimeError("fault")])
+def test_a_fault_in_the_middle(old, fault):
+    expected = UserError if isinstance(fault, OSError) else type(fault)
+    with pytest.raises(expected), replacing_file(old / "file.txt") as beside:
+        beside.write_text("half")
+        raise fault
+    with pytest.raises(expected), replacing_folder(old / "folder") as beside:
+        (beside / "new.txt").write_text("half")
+        raise fault
+    assert _intact(old)
+
+
+def test_a_folder_that_cannot_take_its_place_puts_the_old_one_back(old, monkeypatch):
+    replace, calls = os.replace, []
+
+    def second_fails(source, target):
+        calls.append(source)
+        _full() if len(calls) == 2 else replace(source, target)
+
+    monkeypatch.setattr("pathlib.os.replace", second_fails)
+    with pytest.raises(UserError, match="No space left"):
+        _replace_folder(old)
+    assert len(calls) == 3
+    assert _intact(old)
+
+
+def test_a_user_error_from_within_passes_unchanged(old):
+    with pytest.raises(UserError, match=r"^mine$"), replacing_file(old / "file.txt"):
+        raise UserError("mine")
+    assert _intact(old)
+
+
+def test_a_file_where_a_folder_should_be(old):
+    with pytest.raises(UserError, match=r"cannot write: .*: check the path and its permissions"):
+        write_text(old / "file.txt" / "inner.txt", "x")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(old):
+    old.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with pytest.raises(UserError, match="Permission denied"):
+            _replace_file(old)
+    finally:
+        old.chmod(stat.S_IRWXU)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit on file size is POSIX")
+def test_a_real_limit_on_file_size(old):
+    program = f"""
+import resource, signal
+from pathlib import Path
+from retrieval_contract.files import write_text
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+write_text(Path({str(old / "file.txt")!r}), "x" * 100_000)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "UserError: cannot write: File too large" in done.stderr
+    assert _intact(old)

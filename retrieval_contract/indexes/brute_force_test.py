@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from retrieval_contract.indexes import brute_force
+from retrieval_contract.indexes.brute_force import exact_top_k, inner_products, norms, rank
+from retrieval_contract.indexes.excluded import Excluded
+
+
+def _none(num_queries, size):
+    return Excluded.from_rows(None, num_queries=num_queries, size=size)
+
+
+def _near_ties():
+    """2,000 candidates whose scores differ by less than a float32 matrix product errs."""
+    generator = np.random.default_rng(0)
+    values_ND = generator.standard_normal((1, 64)) + 1e-7 * generator.standard_normal((2_000, 64))
+    return values_ND.astype(np.float32), generator.standard_normal((20, 64)).astype(np.float32)
+
+
+def _sorted_truth(values_ND, queries_BD, k):
+    scores_BN = np.einsum("bd,nd->bn", queries_BD.astype(np.float64), values_ND.astype(np.float64)).astype(np.float32)
+    return np.argsort(-scores_BN, axis=1, kind="stable")[:, :k]
+
+
+def _search(values_ND, queries_BD, k):
+    excluded = _none(len(queries_BD), len(values_ND))
+    return exact_top_k(values_ND, queries_BD, k, excluded, largest_norm=norms(values_ND).max())
+
+
+def test_near_ties_are_ranked_by_their_exact_scores():
+    values_ND, queries_BD = _near_ties()
+    np.testing.assert_array_equal(_search(values_ND, queries_BD, 50).rows, _sorted_truth(values_ND, queries_BD, 50))
+
+
+def test_near_ties_notices_a_search_without_margin(monkeypatch):
+    monkeypatch.setattr(brute_force, "_margin", lambda queries_BD, largest_norm: np.zeros(len(queries_BD), np.float32))
+    values_ND, queries_BD = _near_ties()
+    assert (_search(values_ND, queries_BD, 50).rows != _sorted_truth(values_ND, queries_BD, 50)).any()
+
+
+def test_chunks_do_not_show(monkeypatch):
+    values_ND, queries_BD = _near_ties()
+    whole = _search(values_ND, queries_BD, 7)
+    monkeypatch.setattr(brute_force, "CHUNK_BYTES", 3 * 4 * len(values_ND))
+    parts = _search(values_ND, queries_BD, 7)
+    np.testing.assert_array_equal(whole.rows, parts.rows)
+    np.testing.assert_array_equal(whole.scores, parts.scores)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-20, 1e18])
+def test_very_small_and_very_large_vectors(scale):
+    generator = np.random.default_rng(1)
+    values_ND = (generator.standard_normal((300, 8)) * scale).astype(np.float32)
+    queries_BD = (generator.standard_normal((5, 8)) * scale).astype(np.float32)
+    np.testing.assert_array_equal(_search(values_ND, queries_BD, 20).rows, _sorted_truth(values_ND, queries_BD, 20))
+
+
+def test_inner_products_of_given_rows():
+    values_ND = np.array([[1, 0], [0, 2], [3, 3]], np.float32)
+    queries_BD = np.array([[1, 10], [-1, 0]], np.float32)
+    scores_BM = inner_products(values_ND, queries_BD, np.array([[2, -1, 0], [1, 0, -1]], np.int32))
+    np.testing.assert_array_equal(scores_BM, np.array([[33, -np.inf, 1], [0, -1, -np.inf]], np.float32))
+
+
+def _ranked(rows, k, excluded_rows=()):
+    """Rank proposals for one query over five candidates with scores 5, 4, 4, 4, 1."""
+    values_ND = np.array([[5], [4], [4], [4], [1]], np.float32)
+    excluded = Excluded.from_rows([np.array(excluded_rows, np.int32)], num_queries=1, size=5)
+    top, settled_B = rank(values_ND, np.ones((1, 1), np.float32), np.array([rows], np.int32), k, excluded)
+    return top.rows[0].tolist(), bool(settled_B[0])
+
+
+def test_rank_sorts_proposals_and_counts_repeated_ones_once():
+    assert _ranked([4, 3, 0, 3, -1, 0], 3) == ([0, 3, 4], False)
+    assert _ranked([4, 3, 0, 3, -1, 1], 3) == ([0, 1, 3], True)
+
+
+def test_rank_is_unsettled_where_too_few_were_proposed_or_the_last_place_is_tied():
+    assert _ranked([0, 2], 3) == ([0, 2, -1], False)
+    assert _ranked([0, 3, 2], 2) == ([0, 2], False), "row 1 was not proposed and ties"
+    assert _ranked([0, 3, 2, 4], 2) == ([0, 2], True), "by what was proposed, nothing else can tie"
+    assert _ranked([0, 1, 2, 3, 4], 2) == ([0, 1], True)
+
+
+def test_rank_is_settled_where_all_that_is_left_was_proposed():
+    assert _ranked([0, 1, 2], 3, excluded_rows=[0, 3, 4]) == ([1, 2, -1], True)
+    assert _ranked([0], 2, excluded_rows=[0, 1, 2, 3, 4]) == ([-1, -1], True)
