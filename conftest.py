@@ -1,10 +1,13 @@
 """Pytest's first import: where one process holds both frameworks, PyTorch must come before TensorFlow."""
 
+import importlib
 import os
 
 import pytest
-import torch  # noqa: F401
 
+import torch_reference  # noqa: F401  (says how torch's threads wait, before torch is loaded)
+
+importlib.import_module("torch")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 pytest.register_assert_rewrite(
     "retrieval_contract.verbs.conformance", "retrieval_contract.indexes.conformance", "parity_tests.comparing"

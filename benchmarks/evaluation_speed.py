@@ -194,7 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for name, taken in times.items()
             ],
         )
-        figures = summary(times) | {"dim": dim, "accuracies": dict(zip([f"accuracy@{k}" for k in KS], found, strict=True))}
+        figures = summary(times) | {
+            "dim": dim,
+            "accuracies": dict(zip([f"accuracy@{k}" for k in KS], found, strict=True)),
+        }
         print(f"width {dim}: {json.dumps(figures)}", file=sys.stderr)
     print(json.dumps(figures))
 

@@ -1,6 +1,6 @@
 """Raw lines -> markdown tables, and a plot where one is asked for; never measures.
 
-    python -m benchmarks.report [--results FOLDER] [--plot FILE.svg]
+python -m benchmarks.report [--results FOLDER] [--plot FILE.svg]
 """
 
 import argparse
@@ -15,6 +15,8 @@ from retrieval_contract.errors import UserError
 from retrieval_contract.files import replacing_file
 
 Line = Mapping[str, Any]
+LONGEST = 40
+"""Settings of more letters, digests, stay in the lines."""
 COLUMNS = ("case", "median s", "least s", "most s", "median CPU s", "runs", "rate", "settings", "taken", "load")
 
 
@@ -68,7 +70,7 @@ def _cells(line: Line) -> tuple[str, ...]:
         f"{statistics.median(line['cpu_seconds']):.4f}",
         str(len(wall)),
         f"{rate:,.0f}/s" if rate else "",
-        ", ".join(f"{key} {value}" for key, value in line["settings"].items()),
+        ", ".join(f"{key} {value}" for key, value in line["settings"].items() if len(str(value)) < LONGEST),
         line["taken"],
         f"{load[0]:.1f}" if load else "",
     )

@@ -10,6 +10,7 @@ each stack has a process of its own. The last line is one JSON object; its ratio
 import argparse
 import importlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -33,7 +34,7 @@ NUM_BATCHES = 16
 """Different batches that a trainer is given in turn."""
 STEPS_A_TURN = 4
 WARM_UP = 3
-LEAST_TURNS = 5
+LEAST_TURNS = 4
 LEARNING_RATE = 1e-3
 
 
@@ -120,7 +121,13 @@ def measure(name: str, *, sizes: Sequence[int], turns: int, seconds: float, resu
     trainers = {rows: make_trainer(stack, config, rows) for rows in sizes}
     times = take_turns(trainers, batches, turns=turns, seconds=seconds)
     rates = {rows: rate(taken, batch_size) for rows, taken in times.items()}
-    settings = {"stack": name, "batch_size": batch_size, "steps_a_turn": STEPS_A_TURN, "config": config.digest()}
+    settings = {
+        "stack": name,
+        "batch_size": batch_size,
+        "steps_a_turn": STEPS_A_TURN,
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
+        "config": config.digest(),
+    }
     record.append(
         results / f"{NAME}.jsonl",
         [
@@ -176,7 +183,10 @@ def _in_a_process(name: str, flags: argparse.Namespace) -> dict[str, Any]:
     """Measure one stack in a fresh process; its last line is its summary."""
     words = ["--stack", name, "--results", str(flags.results), "--sizes", *map(str, flags.sizes)]
     command = [sys.executable, "-m", "benchmarks.train_throughput", *words, *(["--quick"] if flags.quick else [])]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    # Threads that wait in a busy loop made PyTorch ten times slower, and its two sizes differ by half, on a machine that
+    # did something else too; asleep they cost neither size anything when it did not.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
         sys.exit(done.returncode)
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -37,8 +37,8 @@ AGE = {"name": "age", "kind": "numeric"}
 PRICE = {"name": "price", "kind": "numeric"}
 HISTORY = {"name": "history", "kind": "history", "width": 4, "max_length": 4}
 
-RICH_QUERY = [QUERY_ID, OCCUPATION, TAGS, AGE, HISTORY]
-RICH_CANDIDATE = [CANDIDATE_ID, GENRES, PRICE, YEAR]
+RICH_QUERY: list[dict[str, Any]] = [QUERY_ID, OCCUPATION, TAGS, AGE, HISTORY]
+RICH_CANDIDATE: list[dict[str, Any]] = [CANDIDATE_ID, GENRES, PRICE, YEAR]
 EVERYTHING: dict[str, Any] = {
     "query": {"features": RICH_QUERY, "hidden_dims": [5, 3], "activation": "gelu"},
     "candidate": {"features": RICH_CANDIDATE, "hidden_dims": [6], "activation": "silu"},
@@ -75,6 +75,41 @@ CASES: dict[str, dict[str, Any]] = {
 }
 """Configuration by name, each a change of `plain`: two id embeddings, exact log_q, accidental hits removed."""
 
+NUM_DRAWN = 24
+
+
+def _drawn(seed: int) -> dict[str, Any]:
+    """A configuration drawn at random over all options at once, for what no one thought of combining."""
+    generator = np.random.default_rng([seed, 2])
+
+    def one_of(*choices: Any) -> Any:
+        return choices[generator.integers(len(choices))]
+
+    def tower(own: dict[str, Any], summable: dict[str, Any], rest: list[dict[str, Any]]) -> dict[str, Any]:
+        sums = generator.random() < 0.25
+        others = [summable] if sums else [feature for feature in rest if generator.random() < 0.5]
+        return {
+            "features": [own, *others] if generator.random() < 0.5 else [*others, own],
+            "combine": "sum" if sums else "concat",
+            "hidden_dims": one_of([], [], [5], [4, 3]),
+            "activation": one_of("relu", "gelu", "silu", "tanh"),
+        }
+
+    return {
+        "query": tower(QUERY_ID, HISTORY, RICH_QUERY[1:]),
+        "candidate": tower(CANDIDATE_ID, GENRES, RICH_CANDIDATE[1:]),
+        "model": {"dim": one_of(3, 4), "normalize": one_of(True, False), "candidate_bias": one_of(True, False)},
+        "loss": {
+            "temperature": one_of(1.0, 0.3, 2.0),
+            "log_q": one_of("none", "exact"),
+            "remove_accidental_hits": one_of(True, False),
+        },
+    }
+
+
+DRAWN: dict[str, dict[str, Any]] = {f"drawn_{seed}": _drawn(seed) for seed in range(NUM_DRAWN)}
+"""More cases, by number."""
+
 WEIGHTS = {
     "varied": (1.0, 0.5, 2.0, 1.5, 0.25, 3.0),
     "some_zero": (0.0, 0.5, 2.0, 0.0, 1.0, 1.0),
@@ -102,7 +137,7 @@ def problem(case: str, *, weights: str = "varied", seed: int = 0, optimizer: dic
     """Build the problem of a case.
 
     Args:
-        case: a name in `CASES`.
+        case: a name in `CASES` or `DRAWN`.
         weights: a name in `WEIGHTS`.
         seed: of the weights and of the numbers in the batch.
         optimizer: settings of the optimiser that differ from the defaults.
@@ -122,7 +157,7 @@ def config_of(case: str, optimizer: dict[str, Any]) -> RunConfig:
         "model": {"dim": 4},
         "training": {"batch_size": NUM_ROWS, "device": "cpu"},
     }
-    return config_from_tree(tree | CASES[case] | {"optimizer": optimizer}, where=case)
+    return config_from_tree(tree | (CASES | DRAWN)[case] | {"optimizer": optimizer}, where=case)
 
 
 def make_batch(config: RunConfig, *, seed: int, weights: str = "varied") -> Batch:

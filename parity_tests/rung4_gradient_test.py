@@ -8,7 +8,7 @@ import pytest
 from parity_tests.comparing import assert_same
 from parity_tests.corners import oracle_loss, tf_loss, torch_loss
 from parity_tests.oracles import softmax, towers
-from parity_tests.problems import CASES, problem, with_log_q
+from parity_tests.problems import CASES, DRAWN, WEIGHTS, problem, with_log_q
 from parity_tests.tolerances import rule
 
 MATRIX = [
@@ -32,6 +32,15 @@ def test_loss_and_gradients(case, weights, dtype):
     assert set(truth[1]) == set(small.table)
     assert np.isfinite(truth[0])
     compare(tf_loss(small, dtype), torch_loss(small, dtype), truth, dtype)
+
+
+@pytest.mark.parametrize("number", range(len(DRAWN)))
+def test_drawn_configurations(number):
+    """Options combined at random, with a batch of the number's own, in float64."""
+    small = problem(f"drawn_{number}", weights=list(WEIGHTS)[number % 2], seed=number)
+    truth = oracle_loss(small)
+    assert np.isfinite(truth[0])
+    compare(tf_loss(small, "float64"), torch_loss(small, "float64"), truth, "float64")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -68,7 +68,7 @@ def test_gradients_numerically_for_every_parameter(problem):
     weights = {name: array.astype(np.float64) for name, array in problem.weights.items()}
     arguments, batch = (problem.config, problem.sizes), problem.batches[0]
     _, gradients = loss_and_gradients(*arguments, weights, batch, dtype="float64")
-    assert list(gradients) == list(weights) or set(gradients) == set(weights)
+    assert gradients.keys() == weights.keys()
     generator = np.random.default_rng(0)
     for name, array in weights.items():
         direction = generator.normal(size=array.shape)

@@ -6,15 +6,18 @@ from scipy.special import logsumexp
 
 from parity_tests.comparing import assert_same
 from parity_tests.oracles import model, softmax
-from parity_tests.problems import CASES, problem
+from parity_tests.problems import CASES, DRAWN, problem
 from parity_tests.tolerances import rule
 
 STEP = 1e-5
 LOSS = rule("loss", "float64")
 
 
-@pytest.mark.parametrize("weights", ["varied", "some_zero", "all_zero"])
-@pytest.mark.parametrize("case", CASES)
+MATRIX = [(case, weights) for case in CASES for weights in ("varied", "some_zero", "all_zero")]
+MATRIX += [(case, "varied") for case in DRAWN]
+
+
+@pytest.mark.parametrize(("case", "weights"), MATRIX)
 def test_gradient_is_the_central_difference(case, weights):
     small = problem(case, weights=weights)
     start = {name: array.astype(np.float64) for name, array in small.weights.items()}

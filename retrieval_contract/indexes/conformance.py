@@ -10,72 +10,18 @@ Letters: B queries, N candidates, D width, K results, M candidates proposed.
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from retrieval_contract import config
-from retrieval_contract.arrays import Float32Array, Int32Array, TopK, Vectors
+from retrieval_contract.arrays import Float32Array
 from retrieval_contract.errors import UserError
+from retrieval_contract.indexes.planted import DIGEST, SIFT, Case, assert_same, clustered, recall, sift_case, vectors_of
 from retrieval_contract.indexes.protocol import Index
-
-DIGEST = "d" * 64
-SIFT = Path(os.environ.get("TWO_TOWER_SHARED", "../shared")) / "data" / "sift-5k"
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """An index, and what it was built from and is asked."""
-
-    index: Index
-    values_ND: Float32Array  # noqa: N815
-    queries_BD: Float32Array  # noqa: N815
-
-    def search(self, k: int, excluded: list[Int32Array] | None = None) -> TopK:
-        """Ask the case's queries."""
-        return self.index.search(self.queries_BD, k, weights_digest=DIGEST, excluded=excluded)
-
-    def truth(self, k: int, excluded: list[Int32Array] | None = None) -> TopK:
-        """Sort everything: scores in float64 rounded to float32, ties by the smaller row."""
-        scores_BN = np.einsum("bd,nd->bn", *(x.astype(np.float64) for x in (self.queries_BD, self.values_ND)))
-        scores_BN = scores_BN.astype(np.float32)
-        for place, rows in enumerate(excluded or []):
-            scores_BN[place, rows] = -np.inf
-        rows_BK = np.argsort(-scores_BN, axis=1, kind="stable")[:, :k].astype(np.int32)
-        scores_BK = np.take_along_axis(scores_BN, rows_BK, axis=1)
-        return TopK(rows=np.where(np.isfinite(scores_BK), rows_BK, -1), scores=scores_BK)
-
-
-def vectors_of(values_ND: Float32Array) -> Vectors:
-    """Vectors with ids that are not ASCII, so that every test carries them."""
-    ids = tuple(f"кино {row} 映画\n" for row in range(len(values_ND)))
-    return Vectors(ids=ids, values=values_ND, weights_digest=DIGEST)
-
-
-def clustered(num_candidates: int, num_queries: int, dim: int = 32) -> tuple[Float32Array, Float32Array]:
-    """Candidates around centres, as trained towers give them, and queries from the same centres."""
-    generator = np.random.default_rng(7)
-    centres_CD = generator.standard_normal((num_candidates // 50, dim))
-    at_N, at_B = (generator.integers(len(centres_CD), size=size) for size in (num_candidates, num_queries))
-    values_ND = centres_CD[at_N] + 0.5 * generator.standard_normal((num_candidates, dim))
-    queries_BD = centres_CD[at_B] + 0.5 * generator.standard_normal((num_queries, dim))
-    return values_ND.astype(np.float32), queries_BD.astype(np.float32)
-
-
-def recall(rows_BM: Int32Array, true_rows_BK: Int32Array) -> float:
-    """Share of the true rows that are among the given ones."""
-    return float((true_rows_BK[:, :, None] == rows_BM[:, None, :]).any(axis=2).mean())
-
-
-def assert_same(found: TopK, true: TopK) -> None:
-    """Rows and scores are the same to the bit."""
-    np.testing.assert_array_equal(found.rows, true.rows)
-    np.testing.assert_array_equal(found.scores, true.scores)
 
 
 class IndexConformance:
@@ -191,7 +137,7 @@ class IndexConformance:
     def test_recall_on_real_vectors(self) -> None:
         if not SIFT.is_dir():
             pytest.skip(f"no {SIFT}; set TWO_TOWER_SHARED to the folder of shared data")
-        sift, true_rows_BK = _sift(self.build)
+        sift, true_rows_BK = sift_case(self.build)
         found = sift.search(100)
         if self.least_recall_sift == 1.0:
             np.testing.assert_array_equal(found.rows, true_rows_BK)
@@ -326,22 +272,3 @@ def _harm(path: Path, content: bytes, harm: str) -> None:
     else:
         middle = len(content) // 2
         path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-
-
-def _sift(build: Callable[[Float32Array, Float32Array], Case]) -> tuple[Case, Int32Array]:
-    """Nearest neighbours as inner products: |q - v|^2 is least where <[q, 512], [v, (c - |v|^2) / 1024]> is largest.
-
-    All of it is exact in float32: integers, and a division by a power of two. c is about the mean of |v|^2, so that the
-    added coordinate stays small; zeros fill up to a width that PQ can divide.
-    """
-    base, queries = (pq.read_table(SIFT / f"{name}.parquet") for name in ("base", "queries"))
-    base_ND, query_BD = (np.array(table["vector"].to_pylist(), np.float32) for table in (base, queries))
-    squares_N = (base_ND.astype(np.float64) ** 2).sum(axis=1)
-    added_N = (squares_N.mean().round() - squares_N) / 1_024
-    values_ND = np.column_stack([base_ND, added_N, np.zeros((len(base_ND), 7))]).astype(np.float32)
-    queries_BD = np.column_stack([query_BD, np.full(len(query_BD), 512), np.zeros((len(query_BD), 7))]).astype(
-        np.float32
-    )
-    row_of = {id_: row for row, id_ in enumerate(base["id"].to_pylist())}
-    true_rows_BK = np.array([[row_of[id_] for id_ in ids] for ids in queries["gt_ids"].to_pylist()], np.int32)
-    return build(values_ND, queries_BD), true_rows_BK

@@ -69,7 +69,11 @@ class Index(abc.ABC):
 
     @abc.abstractmethod
     def _save(self, folder: Path) -> None:
-        """Write the structure as files directly in `folder`; sub-folders would not be covered by the manifest."""
+        """Write the structure as files directly in `folder`; sub-folders would not be covered by the manifest.
+
+        Raises:
+            OSError, UserError: the disk is full; an OSError is reworded by `save`.
+        """
 
     @abc.abstractmethod
     def _load(self, folder: Path) -> None:

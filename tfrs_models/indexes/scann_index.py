@@ -43,7 +43,7 @@ class ScannIndex(Index):
     From `scann_brute_force_below` candidates on: a tree of `scann_leaves`, anisotropic hashing within the searched
     leaves, and the best `scann_rescore` (more where k asks for more) rescored by their float32 vectors. A search for
     many results searches more leaves than configured, so that they hold them. The float32 vectors are in memory and on
-    disk twice, here and in ScaNN.
+    disk twice, here and in ScaNN. ScaNN trains from random centres: two builds may miss different candidates.
     """
 
     backend: ClassVar[str] = "scann"

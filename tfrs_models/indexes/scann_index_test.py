@@ -5,7 +5,8 @@ import pytest
 
 from retrieval_contract import config
 from retrieval_contract.errors import UserError
-from retrieval_contract.indexes.conformance import IndexConformance, clustered, vectors_of
+from retrieval_contract.indexes.conformance import IndexConformance
+from retrieval_contract.indexes.planted import clustered, vectors_of
 from tfrs_models.indexes.scann_index import ScannIndex, scann_available
 
 needs_scann = pytest.mark.skipif(not scann_available(), reason="the package scann exists for Linux only")

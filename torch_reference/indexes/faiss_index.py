@@ -73,11 +73,9 @@ class FaissIndex(Index):
         return None
 
     def _save(self, folder: Path) -> None:
-        try:
-            faiss.write_index(self._index, str(folder / FILE))
-        except RuntimeError as error:
-            todo = "free some space and run again"
-            raise UserError(f"FAISS cannot write ({_reason(error)})", where=str(folder), todo=todo) from None
+        # Through Python's file: FAISS's own one only prints when closing fails, and leaves a short file on a full disk.
+        with (folder / FILE).open("wb") as file:
+            faiss.write_index(self._index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
     def _load(self, folder: Path) -> None:
         path = folder / FILE

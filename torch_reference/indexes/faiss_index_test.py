@@ -1,10 +1,14 @@
+import subprocess
+import sys
+
 import faiss
 import numpy as np
 import pytest
 
 from retrieval_contract import config
 from retrieval_contract.errors import UserError
-from retrieval_contract.indexes.conformance import IndexConformance, clustered, vectors_of
+from retrieval_contract.indexes.conformance import IndexConformance
+from retrieval_contract.indexes.planted import clustered, vectors_of
 from torch_reference.indexes.faiss_index import FaissIndex
 
 
@@ -72,6 +76,29 @@ def test_a_deep_search_is_broader_than_configured():
     assert [lists._breadth(depth).nprobe for depth in (1, 20, 100, 900)] == [2, 2, 8, 20]
     links = FaissIndex.build(vectors_of(values_ND), _settings("HNSW8", faiss_ef_search=64))
     assert [links._breadth(depth).efSearch for depth in (1, 100)] == [64, 400]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit on file size is POSIX")
+@pytest.mark.parametrize("limit", [100, 1_000_000])
+def test_a_disk_that_is_full_for_faiss_is_noticed(tmp_path, limit):
+    program = f"""
+from pathlib import Path
+import torch_reference.indexes.faiss_index_test as beside
+beside.save_with_limit(Path({str(tmp_path)!r}), {limit})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "OSError: [Errno 27] File too large" in done.stderr
+
+
+def save_with_limit(folder, limit):
+    import resource
+    import signal
+
+    num_candidates = 3 if limit < 1_000 else 10_000
+    index = FaissIndex.build(vectors_of(clustered(10_000, 1)[0][:num_candidates]), _settings("Flat"))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    index._save(folder)
 
 
 def test_building_says_nothing(capfd):
