@@ -2,10 +2,10 @@
 
     python -m benchmarks.evaluation_speed [--quick] [--results FOLDER]
 
-20,000 queries with one relevant candidate each, 1,682 candidates. TFRS's metric is used as its tutorial does: candidates
-in batches of 128, default ks, queries in batches of 4,096. `accuracies` computes the same numbers here, `full report`
-every metric at every cutoff, `with intervals` the bootstrap too. Takes turns, so that whatever else the machine does
-meets both. The last line is one JSON object.
+20,000 queries with one relevant candidate each, 1,682 candidates. TFRS's metric is used as its tutorial does:
+candidates in batches of 128, default ks, queries in batches of 4,096. `accuracies` computes the same numbers here,
+`full report` every metric at every cutoff, `with intervals` the bootstrap too. They take turns, so that whatever else
+the machine does meets both. The last line is one JSON object.
 """
 
 import argparse

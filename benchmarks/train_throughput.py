@@ -2,9 +2,9 @@
 
     python -m benchmarks.train_throughput [--quick] [--results FOLDER]
 
-Both towers 64 -> 512 -> 256 -> 128 over an id embedding of width 64, batch 1,024, Adam, rows drawn evenly. A trainer with
-tables of 10,000 rows and one of 1,000,000 take turns in one process, so that whatever else the machine does meets both;
-each stack has a process of its own. The last line is one JSON object; its ratio is the worse stack's.
+Both towers 64 -> 512 -> 256 -> 128 over an id embedding of width 64, batch 1,024, Adam, rows drawn evenly. A trainer
+with tables of 10,000 rows and one of 1,000,000 take turns in one process, so that whatever else the machine does meets
+both; each stack has a process of its own. The last line is one JSON object; its ratio is the worse stack's.
 """
 
 import argparse
@@ -183,8 +183,8 @@ def _in_a_process(name: str, flags: argparse.Namespace) -> dict[str, Any]:
     """Measure one stack in a fresh process; its last line is its summary."""
     words = ["--stack", name, "--results", str(flags.results), "--sizes", *map(str, flags.sizes)]
     command = [sys.executable, "-m", "benchmarks.train_throughput", *words, *(["--quick"] if flags.quick else [])]
-    # Threads that wait in a busy loop made PyTorch ten times slower, and its two sizes differ by half, on a machine that
-    # did something else too; asleep they cost neither size anything when it did not.
+    # On a machine that did something else too, threads that wait in a busy loop made PyTorch several times slower, and
+    # the ratio of its two sizes anything from 0.55 to 2.4; asleep they kept it between 0.99 and 1.03.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode:

@@ -28,9 +28,7 @@ def run_command(verb: str, stack: Stack, body: Body, arguments: Sequence[str] | 
 def exit_code(verb: str, stack: Stack, body: Body, arguments: Sequence[str]) -> int:
     """Run a verb and return its exit code (see `run_command`)."""
     try:
-        body(stack, parse(verb, arguments))
-    except HelpRequestedError as text:
-        print(f"python -m {stack.name}.{verb}: {text}")
+        _obey(verb, stack, body, arguments)
     except UserError as error:
         return _fault(stack, verb, error, 2)
     except InterruptedRunError as error:
@@ -43,6 +41,15 @@ def exit_code(verb: str, stack: Stack, body: Body, arguments: Sequence[str]) -> 
         # The reader (head, less) went away; stdout must not complain again while the interpreter closes it.
         sys.stdout = None  # type: ignore[assignment]
     return 0
+
+
+def _obey(verb: str, stack: Stack, body: Body, arguments: Sequence[str]) -> None:
+    try:
+        command = parse(verb, arguments)
+    except HelpRequestedError as text:
+        print(f"python -m {stack.name}.{verb}: {text}")
+        return
+    body(stack, command)
 
 
 def _fault(stack: Stack, verb: str, error: BaseException, code: int) -> int:
