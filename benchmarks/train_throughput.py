@@ -151,13 +151,17 @@ def rate(times: record.Times, batch_size: int) -> float:
 
 
 def summary(times: dict[int, record.Times], rates: dict[int, float]) -> dict[str, Any]:
-    """One stack's rates and the ratio of the largest tables' to the smallest's."""
+    """One stack's rates, and the ratio of the largest tables' to the smallest's.
+
+    The ratio is the median over pairs of neighbouring turns, so that a machine whose speed drifts meets both sides of a
+    pair; the ratio of the two medians stands beside it.
+    """
     small, large = min(rates), max(rates)
     turn_by_turn = [a / b for a, b in zip(times[small].wall, times[large].wall, strict=True)]
     return {
         "examples_per_second": {f"{rows:,}": round(rates[rows]) for rows in sorted(rates)},
-        "ratio": round(rates[large] / rates[small], 3),
-        "median_ratio_turn_by_turn": round(statistics.median(turn_by_turn), 3),
+        "ratio": round(statistics.median(turn_by_turn), 3),
+        "ratio_of_medians": round(rates[large] / rates[small], 3),
         "turns": len(turn_by_turn),
     }
 
@@ -183,10 +187,7 @@ def _in_a_process(name: str, flags: argparse.Namespace) -> dict[str, Any]:
     """Measure one stack in a fresh process; its last line is its summary."""
     words = ["--stack", name, "--results", str(flags.results), "--sizes", *map(str, flags.sizes)]
     command = [sys.executable, "-m", "benchmarks.train_throughput", *words, *(["--quick"] if flags.quick else [])]
-    # On a machine that did something else too, threads that wait in a busy loop made PyTorch several times slower, and
-    # the ratio of its two sizes anything from 0.55 to 2.4; asleep they kept it between 0.99 and 1.03.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.returncode)
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

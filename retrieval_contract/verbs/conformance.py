@@ -17,6 +17,8 @@ from typing import ClassVar
 
 import pytest
 
+from retrieval_contract.config import read_config
+from retrieval_contract.data.prepare import prepare
 from retrieval_contract.runs.checkpoints import checkpoint_paths
 from retrieval_contract.verbs import build_index, embed, evaluate, recommend, train
 from retrieval_contract.verbs.command import exit_code
@@ -131,9 +133,6 @@ class VerbsConformance:
         return [line.split()[0] for line in lines[2:-1]]
 
     def _some_query(self, workdir: Path) -> str:
-        from retrieval_contract.config import read_config
-        from retrieval_contract.data.prepare import prepare
-
         prepared = prepare(read_config(workdir / "config.yaml"))
         return prepared.queries.ids[int(prepared.interactions.query_rows[prepared.split.train[0]])]
 
@@ -190,6 +189,24 @@ class VerbsConformance:
 
     def test_an_unknown_query_id_is_refused(self, workdir, capsys):
         assert "nobody" in self._refused(capsys, "recommend", f"--workdir={workdir}", "--query_id=nobody")
+
+    def test_a_query_with_no_history_is_said_and_answered_from_what_is_left(self, workdir, tmp_path, capsys):
+        query_id = self._cold_query(workdir)
+        capsys.readouterr()
+        assert self._code("recommend", f"--workdir={workdir}", f"--query_id={query_id}") == 0
+        said = capsys.readouterr()
+        assert "no history" in said.err and len(said.out.splitlines()) == 13
+        only_history = "--set=query.features=[{name: history, kind: history, width: 32}]"
+        bare = tmp_path / "bare"
+        flags = (*SMALL, "--epochs=1", only_history, "--set=model.candidate_bias=false")
+        assert self._code("train", f"--workdir={bare}", *flags) == 0
+        assert "vector is zero" in self._refused(capsys, "recommend", f"--workdir={bare}", f"--query_id={query_id}")
+
+    def _cold_query(self, workdir: Path) -> str:
+        """A query without a train row."""
+        prepared = prepare(read_config(workdir / "config.yaml"))
+        trained = set(prepared.interactions.query_rows[prepared.split.train].tolist())
+        return next(id_ for row, id_ in enumerate(prepared.queries.ids) if row not in trained)
 
     def test_k_larger_than_the_catalogue_is_refused(self, workdir, capsys):
         flags = (f"--workdir={workdir}", f"--query_id={self._some_query(workdir)}", "--k=121", "--backend=exact")

@@ -1,12 +1,14 @@
 """`recommend`: the best candidates of one query, with the time that each phase took."""
 
 import itertools
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from retrieval_contract.data.histories import NOBODY
 from retrieval_contract.errors import UserError
 from retrieval_contract.flags import Command, saved_config
 from retrieval_contract.indexes.protocol import Index
@@ -51,11 +53,27 @@ def run(stack: Stack, command: Command) -> None:
     backend = chosen_backend(config, command)
     kind = index_class(stack, backend)
     opened = open_run(stack, config, Workdir(command.workdir))
-    opened.prepared.query_rows_of([query_id])
+    note_unseen_query(opened, query_id)
     index = open_index(kind, opened, backend)
     recommend(opened, index, query_id, k, exclude_seen=False)  # the first call pays for compilation, not for the answer
     answer = recommend(opened, index, query_id, k, exclude_seen=command.values["exclude_seen"])
     print(as_text(answer, backend, query_id))
+
+
+def note_unseen_query(opened: OpenedRun, query_id: str) -> None:
+    """Say on stderr that training never met the query, where that is so.
+
+    Raises:
+        UserError: unknown query id, or nothing at all is known of it: its vector is zero, and every score would be too.
+    """
+    histories = opened.prepared.histories
+    query_rows = opened.prepared.query_rows_of([query_id])
+    if histories.window(query_rows, histories.ends(query_rows), 1)[0, 0] != NOBODY:
+        return
+    if not opened.query_vectors(query_rows).any():
+        todo = "give the query tower a feature that a new query has, or set model.candidate_bias=true"
+        raise UserError(f"query {query_id!r} has no history, and its vector is zero", where="train rows", todo=todo)
+    print(f"query {query_id!r} has no history: the answer rests on what all queries share", file=sys.stderr)
 
 
 def open_index(kind: type[Index], opened: OpenedRun, backend: str) -> Index:
