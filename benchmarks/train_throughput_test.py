@@ -42,7 +42,7 @@ def test_loss_that_is_not_finite_stops_the_benchmark():
 def test_summary_divides_large_by_small():
     times = {10: record.Times(wall=[1.0, 1.0], cpu=[]), 20: record.Times(wall=[2.0, 2.0], cpu=[])}
     figures = train_throughput.summary(times, {10: 400.0, 20: 200.0})
-    assert figures["ratio"] == 0.5 and figures["median_ratio_turn_by_turn"] == 0.5
+    assert figures["ratio"] == 0.5 and figures["ratio_of_medians"] == 0.5
 
 
 def test_batches_are_in_the_vocabulary_and_differ():
