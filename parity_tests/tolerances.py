@@ -75,7 +75,7 @@ QUALITY_CONFIDENCE = 0.99
 metrics in one build of ten; over nine seeds the interval at 0.95 was -0.0027 to 0.0011 in recall@10, and -0.0105 to
 0.0073 in mrr."""
 QUALITY_MARGINS = {"recall@10": 0.005, "mrr": 0.02}
-"""Rung 7: largest mean difference over three seeds, three times its standard deviation (a seed's dropout moves recall@10
+"""Rung 7: largest mean difference over three seeds, three times its standard deviation (dropout alone moves recall@10
 by 0.002 and mrr by 0.007)."""
 QUALITY_WITHOUT_DROPOUT = {"recall@10": 2e-4, "mrr": 1e-3}
 """Rung 7: largest difference of any seed where nothing is drawn; 0 was measured, and two of 943 queries may flip."""
