@@ -78,4 +78,4 @@ QUALITY_MARGINS = {"recall@10": 0.005, "mrr": 0.02}
 """Rung 7: largest mean difference over three seeds, three times its standard deviation (dropout alone moves recall@10
 by 0.002 and mrr by 0.007)."""
 QUALITY_WITHOUT_DROPOUT = {"recall@10": 2e-4, "mrr": 1e-3}
-"""Rung 7: largest difference of any seed where nothing is drawn; 0 was measured, and two of 943 queries may flip."""
+"""Rung 7: largest difference of any seed where nothing is drawn; 0 was measured, two of 943 queries may flip."""

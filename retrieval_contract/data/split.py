@@ -126,6 +126,6 @@ def _column(interactions: Interactions, rule: SplitRule) -> Parts:
     words = as_text(column, where=where)
     parts = pc.index_in(words, value_set=pa.array(PARTS))
     wrong = pc.is_null(parts).to_numpy()
-    what = f"split {words[int(wrong.argmax())].as_py()!r}" if wrong.any() else ""
+    what = f"{words[int(wrong.argmax())].as_py()!r} is no part of a split" if wrong.any() else ""
     refuse_rows(wrong, what, where=where, todo=f"write one of {', '.join(PARTS)}")
     return parts.to_numpy().astype(np.int8)

@@ -61,7 +61,7 @@ def ask(settings: Evaluation, prepared: PreparedData) -> Question:
         UserError: a cutoff beyond the catalogue, or nothing relevant left.
     """
     counts = prepared.candidate_counts()
-    cutoffs = _checked_cutoffs(settings.cutoffs, len(counts))
+    cutoffs = checked_cutoffs(settings.cutoffs, len(counts))
     row_queries, row_candidates = prepared.held_out_rows(settings.part)
     relevant = prepared.relevant(settings.part, exclude_seen=settings.exclude_seen)
     part_rows, row_places = np.unique(row_queries, return_inverse=True)
@@ -89,7 +89,12 @@ def ask(settings: Evaluation, prepared: PreparedData) -> Question:
     )
 
 
-def _checked_cutoffs(cutoffs: tuple[int, ...], num_candidates: int) -> tuple[int, ...]:
+def checked_cutoffs(cutoffs: tuple[int, ...], num_candidates: int) -> tuple[int, ...]:
+    """Sort the cutoffs and leave repeats out.
+
+    Raises:
+        UserError: there is none, or one is larger than the catalogue.
+    """
     beyond = [k for k in cutoffs if k > num_candidates]
     if beyond:
         raise UserError(

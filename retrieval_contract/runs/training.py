@@ -8,6 +8,7 @@ from retrieval_contract.config import RunConfig
 from retrieval_contract.data.batches import TrainingBatches
 from retrieval_contract.data.prepare import PreparedData, prepare
 from retrieval_contract.errors import UserError
+from retrieval_contract.evaluation.question import checked_cutoffs
 from retrieval_contract.evaluation.report import Report
 from retrieval_contract.files import write_text
 from retrieval_contract.runs.checkpoints import check_same_run, checkpoint_paths, read_checkpoint, write_checkpoint
@@ -38,6 +39,8 @@ def train_run(stack: Stack, config: RunConfig, workdir: Workdir, *, resume: bool
     _claim(workdir, config, resume=resume, overwrite=overwrite)
     going_on = resume and bool(checkpoint_paths(workdir.checkpoints))
     prepared = prepare(config, features_json=workdir.features.read_text(encoding="utf-8") if going_on else None)
+    # Before training, not after it: the report would refuse them.
+    checked_cutoffs(config.evaluation.cutoffs, len(prepared.candidates.ids))
     batches = TrainingBatches(prepared, config)
     for note in (*prepared.notes, *batches.notes):
         print(note)

@@ -183,6 +183,11 @@ class VerbsConformance:
         line = self._refused(capsys, "train", f"--workdir={workdir}", "--resume", "--set=loss.temperature=0.5")
         assert "loss.temperature" in line
 
+    def test_cutoffs_beyond_the_catalogue_are_refused_before_training(self, tmp_path, capsys):
+        flags = (f"--workdir={tmp_path / 'w'}", *SMALL, "--set=evaluation.cutoffs=[10,121]")
+        assert "121" in self._refused(capsys, "train", *flags)
+        assert not (tmp_path / "w").exists()
+
     def test_resume_of_nothing_is_refused(self, tmp_path, capsys):
         line = self._refused(capsys, "train", f"--workdir={tmp_path / 'none'}", "--resume", "--preset=simulated")
         assert "nothing to resume" in line
