@@ -1,5 +1,6 @@
 """Progress of long work: a bar with a rate and an ETA on a terminal, plain lines otherwise."""
 
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -31,7 +32,11 @@ class Progress:
         self._said = self._began
         self._bar: tqdm | None = None
         if self._stream.isatty():
-            self._bar = tqdm(total=total, initial=done, desc=what, unit=unit, file=self._stream, dynamic_ncols=True)
+            # Asked for here: tqdm shows nothing on a terminal that says it has 0 lines, as those of containers may.
+            columns, lines = shutil.get_terminal_size()
+            self._bar = tqdm(
+                total=total, initial=done, desc=what, unit=unit, file=self._stream, ncols=columns, nrows=lines
+            )
 
     def advance(self, units: int, note: str = "") -> None:
         """Count finished units; `note` is shown behind them."""

@@ -16,3 +16,15 @@ def test_plain_lines_carry_count_rate_and_eta(monkeypatch):
     assert lines[0] == "train x: 12 of 20 steps, 0.7 a second, ETA 11 s, loss 1.5"
     assert lines[1].startswith("train x: 13 of 20 steps")
     assert len(lines) == 2
+
+
+def test_a_terminal_gets_a_bar_even_where_it_has_no_size():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    with progress.Progress("train x", total=20, stream=stream) as shown:
+        shown.advance(20, "loss 1.5")
+    last = stream.getvalue().split("\r")[-1]
+    assert "100%" in last and "20/20" in last
