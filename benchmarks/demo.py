@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from retrieval_contract.config import read_config
+from retrieval_contract.config_text import read_config
 from retrieval_contract.runs.opened import open_run
 from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.verbs.recommend import Recommendation, open_index, recommend

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from retrieval_contract.config import with_settings
+from retrieval_contract.config_text import with_settings
 from retrieval_contract.presets import preset
 from retrieval_contract.runs.checkpoints import checkpoint_paths, read_checkpoint
 from retrieval_contract.runs.opened import evaluate_encoders, open_run

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval_contract.arrays import Batch, Float32Array
-from retrieval_contract.config import RunConfig, config_from_tree
+from retrieval_contract.config import RunConfig
+from retrieval_contract.config_text import config_from_tree
 from retrieval_contract.weights.names import Parameter, VocabularySizes, parameter_table
 
 NUM_ROWS = 6

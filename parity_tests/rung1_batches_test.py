@@ -11,7 +11,7 @@ from parity_tests.comparing import assert_same
 from parity_tests.corners import tf_arrays, torch_arrays
 from parity_tests.problems import problem
 from parity_tests.tolerances import rule
-from retrieval_contract.config import config_from_tree
+from retrieval_contract.config_text import config_from_tree
 from retrieval_contract.data.batches import TrainingBatches
 from retrieval_contract.data.prepare import prepare
 

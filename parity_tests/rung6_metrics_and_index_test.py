@@ -17,7 +17,8 @@ from parity_tests.comparing import assert_same
 from parity_tests.oracles import metrics, model
 from parity_tests.tolerances import rule
 from retrieval_contract.arrays import Vectors
-from retrieval_contract.config import RunConfig, config_from_tree
+from retrieval_contract.config import RunConfig
+from retrieval_contract.config_text import config_from_tree
 from retrieval_contract.data.prepare import PreparedData, prepare
 from retrieval_contract.data.vocabulary import UNKNOWN_ROW
 from retrieval_contract.indexes.exact import ExactIndex

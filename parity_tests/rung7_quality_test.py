@@ -14,7 +14,8 @@ import pytest
 import scipy.stats
 
 from parity_tests.tolerances import QUALITY_CONFIDENCE, QUALITY_MARGINS, QUALITY_WITHOUT_DROPOUT
-from retrieval_contract.config import FilesSource, with_settings
+from retrieval_contract.config import FilesSource
+from retrieval_contract.config_text import with_settings
 from retrieval_contract.presets import preset
 from retrieval_contract.runs.training import train_run
 from retrieval_contract.runs.workdir import Workdir

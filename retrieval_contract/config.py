@@ -4,20 +4,14 @@ Unknown keys and wrong types are refused and the nearest key is named. Two runs 
 data compute the same thing; where files lie and which device computes are not part of it.
 """
 
-import difflib
 import hashlib
 import itertools
 import json
-import math
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import pydantic
 import yaml
 from pydantic import Field
-
-from retrieval_contract.errors import UserError
 
 PLACES = (("source", "data_dir"), ("training", "device"), ("training", "checkpoint_every_steps"))
 """Fields that say where or how, never what: left out of the digest."""
@@ -394,152 +388,3 @@ class RunConfig(Settings):
     def to_yaml(self) -> str:
         """The file that repeats the run: every field, defaults included."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def config_from_tree(tree: object, *, where: str) -> RunConfig:
-    """Validate a tree of plain values.
-
-    Args:
-        tree: nested mappings as YAML or JSON gives them.
-        where: what to name in an error (a file, or `command line`).
-
-    Raises:
-        UserError: unknown key (the nearest is named), wrong type, or values that do not go together.
-    """
-    if not isinstance(tree, dict):
-        raise UserError(f"a configuration is a mapping, got {type(tree).__name__}", where=where)
-    try:
-        return RunConfig.model_validate_json(json.dumps(_finite(tree)))
-    except pydantic.ValidationError as error:
-        raise UserError(_say(error, tree), where=where, todo="mend the field and run again") from None
-    except (TypeError, ValueError) as error:
-        raise UserError(str(error), where=where) from None
-
-
-def read_config(path: Path) -> RunConfig:
-    """Read a YAML file such as every run writes.
-
-    Raises:
-        UserError: no such file, not YAML, or a field that is refused.
-    """
-    return config_from_tree(read_yaml(path), where=str(path))
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose numbers are YAML 1.2's: `1e-3` is a number (PyYAML's 1.1 takes it for text)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
-def parse_yaml(text: str) -> object:
-    """Parse plain values from YAML text.
-
-    Raises:
-        yaml.YAMLError: it is no YAML.
-    """
-    return yaml.load(text, _Loader)
-
-
-def read_yaml(path: Path) -> object:
-    """Read plain values from a YAML file.
-
-    Raises:
-        UserError: no such file, or not YAML.
-    """
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the configuration: {error.strerror}", where=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"not YAML: {error}", where=str(path)) from None
-
-
-def with_settings(config: RunConfig, settings: list[str], *, where: str = "--set") -> RunConfig:
-    """Apply `path.to.field=value` settings; the value is read as YAML.
-
-    A list is entered by number: `query.features.0.width=16`.
-
-    Raises:
-        UserError: no `=`, unknown key (the nearest is named), wrong type.
-    """
-    tree = config.model_dump(mode="json")
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals or not path:
-            raise UserError(f"{setting!r} is not PATH=VALUE", where=where, todo="for example loss.temperature=0.05")
-        try:
-            value = parse_yaml(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"{path}: {text!r} is not YAML: {error}", where=where) from None
-        _put(tree, path, value, where=where)
-    return config_from_tree(tree, where=where)
-
-
-def _put(tree: Any, path: str, value: object, *, where: str) -> None:
-    """Set one value in a plain tree; every step but a new key of a dict[str, str] must exist."""
-    *steps, last = path.split(".")
-    node = tree
-    for step in [*steps, last]:
-        keys = (
-            list(node)
-            if isinstance(node, dict)
-            else [str(i) for i in range(len(node))]
-            if isinstance(node, list)
-            else []
-        )
-        free = step == last and bool(steps) and steps[-1].endswith("columns")
-        if step not in keys and not free:
-            raise UserError(f"unknown key {path!r}" + _nearest(step, keys), where=where)
-        if step is last:
-            break
-        node = node[int(step)] if isinstance(node, list) else node[step]
-    node[int(last) if isinstance(node, list) else last] = value
-
-
-def _nearest(key: str, keys: list[str]) -> str:
-    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(keys) or 'nothing'}"
-
-
-def _finite(value: Any) -> Any:
-    """Refuse NaN and infinity, which JSON would let through as words."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is not a finite number")
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _say(error: pydantic.ValidationError, tree: object) -> str:
-    """One line for the first faults of a validation error."""
-    lines = []
-    for fault in error.errors()[:3]:
-        steps = [str(step) for step in fault["loc"] if step not in ("simulated", "movielens", "files")]
-        path = ".".join(steps)
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"unknown key {path!r}" + _nearest(steps[-1], _keys_at(fault["loc"][:-1])))
-        elif path:
-            got = "" if isinstance(fault["input"], dict) else f", got {fault['input']!r}"
-            lines.append(f"{path} is missing" if fault["type"] == "missing" else f"{path}: {_plain(fault['msg'])}{got}")
-        else:
-            lines.append(_plain(fault["msg"]))
-    return "; ".join(line[:300] for line in lines)
-
-
-def _plain(message: str) -> str:
-    """Drop the library's own prefix."""
-    return message.removeprefix("Value error, ")
-
-
-def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
-    """Field names of the branch that an error's location leads to."""
-    branches: dict[str, type[Settings]] = {
-        "simulated": SimulatedSource, "movielens": MovieLensSource, "files": FilesSource, "positives": Positives,
-        "split": SplitRule, "query": Tower, "candidate": Tower, "features": Feature, "model": Model, "loss": Loss,
-        "optimizer": Optimizer, "training": Training, "evaluation": Evaluation, "index": Index,
-    }  # fmt: skip
-    branch = next((branches[str(step)] for step in reversed(loc) if str(step) in branches), RunConfig)
-    return list(branch.model_fields)

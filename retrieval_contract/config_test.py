@@ -3,17 +3,8 @@
 import pytest
 import yaml
 
-from retrieval_contract.config import (
-    Feature,
-    Loss,
-    Optimizer,
-    RunConfig,
-    SplitRule,
-    Tower,
-    config_from_tree,
-    read_config,
-    with_settings,
-)
+from retrieval_contract.config import Feature, Loss, Optimizer, RunConfig, SplitRule, Tower
+from retrieval_contract.config_text import config_from_tree, read_config, with_settings
 from retrieval_contract.errors import UserError
 from retrieval_contract.presets import PRESETS, preset
 

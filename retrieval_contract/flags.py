@@ -12,7 +12,8 @@ from typing import Any
 
 from absl import flags
 
-from retrieval_contract.config import RunConfig, read_config, with_settings
+from retrieval_contract.config import RunConfig
+from retrieval_contract.config_text import read_config, with_settings
 from retrieval_contract.errors import UserError
 from retrieval_contract.presets import PRESETS, preset
 

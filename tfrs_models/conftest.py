@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from retrieval_contract.arrays import Batch
-from retrieval_contract.config import RunConfig, config_from_tree
+from retrieval_contract.config import RunConfig
+from retrieval_contract.config_text import config_from_tree
 from retrieval_contract.weights.names import parameter_table
 
 SIZES = {

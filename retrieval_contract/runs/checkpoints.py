@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval_contract.config import RunConfig, read_config
+from retrieval_contract.config import RunConfig
+from retrieval_contract.config_text import read_config
 from retrieval_contract.errors import UserError
 from retrieval_contract.stack import TrainerState
 from retrieval_contract.weights.archive import read_arrays, write_arrays

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrieval_contract.config import with_settings
+from retrieval_contract.config_text import with_settings
 from retrieval_contract.errors import UserError
 from retrieval_contract.presets import preset
 from retrieval_contract.runs.checkpoints import (

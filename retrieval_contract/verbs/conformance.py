@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import pytest
 
-from retrieval_contract.config import read_config
+from retrieval_contract.config_text import read_config
 from retrieval_contract.data.prepare import prepare
 from retrieval_contract.runs.checkpoints import checkpoint_paths
 from retrieval_contract.verbs import build_index, embed, evaluate, recommend, train

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from retrieval_contract.config import config_from_tree
+from retrieval_contract.config_text import config_from_tree
 from tfrs_models.inputs import feature_tensors
 from tfrs_models.towers.two_tower import TwoTower
 from tfrs_models.weights import assign
