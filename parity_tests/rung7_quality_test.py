@@ -14,7 +14,6 @@ import pytest
 import scipy.stats
 
 from parity_tests.tolerances import QUALITY_CONFIDENCE, QUALITY_MARGINS, QUALITY_WITHOUT_DROPOUT
-from retrieval_contract.config import FilesSource
 from retrieval_contract.config_text import with_settings
 from retrieval_contract.presets import preset
 from retrieval_contract.runs.training import train_run
@@ -27,15 +26,7 @@ DATA = SHARED / "data" / "ml-100k"
 FEW_SEEDS = tuple(range(3))
 SEEDS = tuple(range(9))
 """Dropout alone moves the difference of one seed by as much as the margins: three seeds are too few to tell."""
-SOURCE = FilesSource(
-    kind="files",
-    data_dir=str(DATA),
-    interactions="ratings.parquet",
-    candidates="items.parquet",
-    columns={"query_id": "user_id", "candidate_id": "item_id", "timestamp": "timestamp"},
-    candidate_columns={"candidate_id": "item_id"},
-)
-RUN = preset("movielens_100k").model_copy(update={"source": SOURCE})
+RUN = with_settings(preset("movielens_100k_files"), [f"source.data_dir={DATA}"])
 """The preset, read from files: the same rows, whatever a TFDS folder on this machine holds."""
 WITHOUT_DROPOUT = ("query.feature_dropout=0.0", "candidate.feature_dropout=0.0", "training.epochs=6")
 STACKS = {"tf": TF_STACK, "torch": TORCH_STACK}

@@ -46,6 +46,18 @@ def movielens_100k() -> c.RunConfig:
     )
 
 
+def movielens_100k_files() -> c.RunConfig:
+    """The run of `movielens_100k`, read from `ratings.parquet` and `items.parquet` instead of a TFDS folder."""
+    source = c.FilesSource(
+        kind="files",
+        interactions="ratings.parquet",
+        candidates="items.parquet",
+        columns={"query_id": "user_id", "candidate_id": "item_id", "timestamp": "timestamp"},
+        candidate_columns={"candidate_id": "item_id"},
+    )
+    return movielens_100k().model_copy(update={"name": "movielens_100k_files", "source": source})
+
+
 def movielens_100k_nothing_removed() -> c.RunConfig:
     """The same split, nothing removed: training items stay in the ranking, so far more regularisation is right."""
     base = movielens_100k()
@@ -132,6 +144,7 @@ PRESETS: dict[str, Callable[[], c.RunConfig]] = {
     for preset in (
         simulated,
         movielens_100k,
+        movielens_100k_files,
         movielens_100k_nothing_removed,
         movielens_latest_small,
         movietweetings_100k,
