@@ -125,7 +125,7 @@ def measure(name: str, *, sizes: Sequence[int], turns: int, seconds: float, resu
         "stack": name,
         "batch_size": batch_size,
         "steps_a_turn": STEPS_A_TURN,
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
+        "openmp": {name: os.environ[name] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if name in os.environ},
         "config": config.digest(),
     }
     record.append(
