@@ -205,7 +205,11 @@ class PreparedData:
         return query_rows, times[order][first]
 
     def seen(self) -> scipy.sparse.csr_matrix:
-        """True where the query met the candidate in a train row, positive or not [num queries, N]."""
+        """True where the query met the candidate in a train row, positive or not [num queries, N]; read only."""
+        return self._seen
+
+    @cached_property
+    def _seen(self) -> scipy.sparse.csr_matrix:
         return self._matrix(self._pairs(self.split.train))
 
     def relevant(self, part: Part, *, exclude_seen: bool) -> scipy.sparse.csr_matrix:

@@ -124,6 +124,19 @@ class VerbsConformance:
             assert self._code("build_index", f"--workdir={workdir}", f"--backend={backend}") == 0
             assert self._answer(capsys, workdir, backend) == exact
 
+    def test_exclude_seen_leaves_out_what_training_held(self, workdir, capsys):
+        prepared = prepare(read_config(workdir / "config.yaml"))
+        row = int(prepared.interactions.query_rows[prepared.split.train[0]])
+        seen = {prepared.candidates.ids[place] for place in prepared.seen()[row].indices}
+        everything = (f"--workdir={workdir}", f"--query_id={prepared.queries.ids[row]}", "--backend=exact", "--k=120")
+        answers = []
+        for flags in (everything, (*everything, "--exclude_seen")):
+            capsys.readouterr()
+            assert self._code("recommend", *flags) == 0
+            answers.append({line.split()[0] for line in capsys.readouterr().out.splitlines()[2:-1]})
+        assert answers[0] == set(prepared.candidates.ids)
+        assert answers[1] == answers[0] - seen and seen
+
     def _answer(self, capsys, workdir: Path, backend: str) -> list[str]:
         capsys.readouterr()
         flags = (f"--query_id={self._some_query(workdir)}", "--k=10", "--exclude_seen", f"--backend={backend}")

@@ -55,8 +55,10 @@ def run(stack: Stack, command: Command) -> None:
     opened = open_run(stack, config, Workdir(command.workdir))
     note_unseen_query(opened, query_id)
     index = open_index(kind, opened, backend)
-    recommend(opened, index, query_id, k, exclude_seen=False)  # the first call pays for compilation, not for the answer
-    answer = recommend(opened, index, query_id, k, exclude_seen=command.values["exclude_seen"])
+    exclude_seen = command.values["exclude_seen"]
+    # The first call pays for compilation and for what is gathered once; only the second one's times mean anything.
+    recommend(opened, index, query_id, k, exclude_seen=exclude_seen)
+    answer = recommend(opened, index, query_id, k, exclude_seen=exclude_seen)
     print(as_text(answer, backend, query_id))
 
 

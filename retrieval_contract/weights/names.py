@@ -16,13 +16,13 @@ import numpy as np
 
 from retrieval_contract.arrays import Float32Array, Int32Array, Int64Array
 from retrieval_contract.config import RunConfig
+from retrieval_contract.data.vocabulary import UNKNOWN_ROW
 
 Side = Literal["query", "candidate"]
 VocabularySizes = Mapping[str, Mapping[str, int]]
 """Rows V of each vocabulary, padding and unknown included: sizes["query"]["query_id"]."""
 
 CANDIDATE_BIAS = "candidate.bias"
-UNKNOWN_ROW = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

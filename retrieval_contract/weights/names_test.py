@@ -1,0 +1,92 @@
+"""The parameter table, and what weights start from."""
+
+import numpy as np
+import pytest
+
+from retrieval_contract.config import Feature, Model, Optimizer, RunConfig, Tower
+from retrieval_contract.weights.names import initial_weights, log_popularity_bias, parameter_table
+
+SIZES = {"query": {"query_id": 7}, "candidate": {"candidate_id": 9, "genres": 5}}
+
+
+def config(**optimizer) -> RunConfig:
+    return RunConfig(
+        query=Tower(features=(Feature(name="query_id", kind="id", width=4),), hidden_dims=(6,)),
+        candidate=Tower(
+            features=(
+                Feature(name="candidate_id", kind="id", width=3),
+                Feature(name="genres", kind="multivalent", width=2),
+                Feature(name="price", kind="numeric"),
+            )
+        ),
+        model=Model(dim=4, candidate_bias=True),
+        optimizer=Optimizer(kind="adamw", weight_decay=0.1, **optimizer),
+    )
+
+
+def starts(table, seed=0):
+    return initial_weights(table, seed=seed, embedding_stddev=0.5)
+
+
+def test_every_parameter_has_its_shape():
+    shapes = {name: parameter.shape for name, parameter in parameter_table(config(), SIZES).items()}
+    assert shapes == {
+        "query.embedding.query_id": (7, 4),
+        "query.dense.0.kernel": (4, 6),
+        "query.dense.0.bias": (6,),
+        "query.dense.1.kernel": (6, 4),
+        "query.dense.1.bias": (4,),
+        "candidate.embedding.candidate_id": (9, 3),
+        "candidate.embedding.genres": (5, 2),
+        "candidate.dense.0.kernel": (6, 4),
+        "candidate.dense.0.bias": (4,),
+        "candidate.bias": (9, 1),
+    }
+
+
+@pytest.mark.parametrize("decays", [False, True])
+def test_decay_acts_on_tables_and_kernels_and_on_the_candidate_bias_where_asked(decays):
+    table = parameter_table(config(decay_candidate_bias=decays), SIZES)
+    spared = {name for name, parameter in table.items() if not parameter.decays}
+    assert spared == {name for name in table if ".dense." in name and name.endswith(".bias")} | (
+        set() if decays else {"candidate.bias"}
+    )
+
+
+def test_tables_are_sparse_and_layers_are_not():
+    table = parameter_table(config(), SIZES)
+    assert {name for name, parameter in table.items() if not parameter.sparse} == {n for n in table if ".dense." in n}
+
+
+def test_starts_have_their_spread_and_padding_is_zero():
+    sizes = {"query": {"query_id": 20_000}, "candidate": SIZES["candidate"]}
+    weights = starts(parameter_table(config(), sizes))
+    rows = weights["query.embedding.query_id"]
+    assert not rows[0].any() and rows[1:].all()
+    assert rows[1:].std() == pytest.approx(0.5, rel=0.02) and abs(rows[1:].mean()) < 0.01
+    limit = np.sqrt(6 / (4 + 6))
+    assert 0.5 * limit < np.abs(weights["query.dense.0.kernel"]).max() <= limit
+    assert not weights["query.dense.0.bias"].any() and not weights["candidate.bias"].any()
+    assert {array.dtype for array in weights.values()} == {np.dtype(np.float32)}
+
+
+def test_each_parameter_has_a_stream_of_its_own():
+    table = parameter_table(config(), SIZES)
+    alone = {"candidate.embedding.genres": table["candidate.embedding.genres"]}
+    np.testing.assert_array_equal(
+        starts(alone)["candidate.embedding.genres"], starts(table)["candidate.embedding.genres"]
+    )
+    assert not np.array_equal(starts(table, seed=1)["query.dense.0.kernel"], starts(table)["query.dense.0.kernel"])
+
+
+def test_the_bias_starts_at_log_popularity_less_its_mean():
+    counts, rows = np.array([8, 2, 0, 4]), np.array([3, 2, 1, 4], np.int32)
+    bias = log_popularity_bias(counts, rows, num_rows=6)
+    assert bias.shape == (6, 1) and bias.dtype == np.float32
+    np.testing.assert_allclose(bias[:, 0], [0, 0, -np.log(2), np.log(2), 0, 0], atol=1e-7)
+
+
+def test_unknown_stays_at_the_mean_though_counted_candidates_share_it():
+    counts, rows = np.array([8, 50, 2]), np.array([2, 1, 3], np.int32)
+    assert log_popularity_bias(counts, rows, num_rows=4)[:2].tolist() == [[0], [0]]
+    assert not log_popularity_bias(np.zeros(3, np.int64), rows, num_rows=4).any()
