@@ -65,6 +65,56 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SampledColumns:
+    """Candidates drawn from the catalogue (sampled or mined): columns of every row of a batch, behind its positives."""
+
+    features: FeatureArrays
+    """Encoded features, leading dimension E."""
+    rows: Int32Array
+    """Entity rows [E]; a candidate may stand in several columns."""
+    log_q: Float32Array
+    """Natural log of the mixture's probability [E]; zeros where no correction is configured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Impressions:
+    """Candidates shown to a query and not taken: each row's own negatives, invisible to other rows."""
+
+    features: FeatureArrays
+    """Encoded features, leading dimension B X: row 0's X impressions, then row 1's."""
+    rows: Int32Array
+    """Entity rows [B, X]."""
+    log_q: Float32Array
+    """Natural log of the mixture's probability [B, X]; zeros where no correction is configured."""
+    allowed: BoolArray
+    """False in the places of a row that has no impression [B, X]; features there are some candidate's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPositives:
+    """What the queries of a batch have met as train positives, the batch's own positives among them."""
+
+    places: Int32Array
+    """Row of the batch, 0 to B - 1, of each pair [M], ascending."""
+    rows: Int32Array
+    """Entity row of the candidate of each pair [M]; distinct within a place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankColumns:
+    """Candidate vectors of earlier batches: columns of every row, behind all others, without gradient."""
+
+    vectors: Float32Array
+    """Vectors [S, D], as the candidate tower gave them, without the bias dimension."""
+    rows: Int32Array
+    """Entity rows [S]."""
+    log_q: Float32Array
+    """log_q of the time at which each was enqueued [S]."""
+    bias: Float32Array | None
+    """Candidate bias of that time [S]; None where the model has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """One training batch, equal to the byte in both stacks (parity rung 1)."""
 
@@ -80,6 +130,15 @@ class Batch:
     """Natural log of each candidate's sampling probability [B]; zeros where no correction is configured."""
     weights: Float32Array
     """Sample weights [B]."""
+    sampled: SampledColumns | None = None
+    """Columns beside the positives; None where none are configured, as below."""
+    impressions: Impressions | None = None
+    """Each row's own negatives."""
+    known_positives: KnownPositives | None = None
+    """Pairs to mask in whatever columns."""
+    allowed: BoolArray | None = None
+    """The explicit mask [B, B + E]: True where a column, of the positives and then the sampled ones, counts for a row;
+    the positive's own always does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,9 +14,16 @@ from retrieval_contract.weights.names import VocabularySizes
 
 TrainerState = Mapping[str, AnyArray]
 """Everything a trainer needs to go on, canonical, so that either stack can resume the other's run:
-`weights/<parameter>` and `slots/<slot>/<parameter>` float32, `step` int64 scalar (optimiser steps taken). At step 0 the
-slots may be absent, and the trainer makes them. Slots by
-optimiser: adam and adamw `first_moment`, `second_moment`; adagrad `accumulator`; sgd with momentum `velocity`."""
+`weights/<parameter>` and `slots/<slot>/<parameter>` float32, `step` int64 scalar (optimiser steps taken). Slots by
+optimiser: adam and adamw `first_moment`, `second_moment`; adagrad `accumulator`; sgd with momentum `velocity`.
+
+With `negatives.bank`, a ring of S = num_batches x batch_size places: `bank/vectors` float32 [S, D], `bank/rows` int32
+[S], `bank/log_q` float32 [S], with a candidate bias `bank/bias` float32 [S], and `bank/enqueued` int64 scalar: entries
+ever enqueued; entry number n lies in place n mod S, places never filled hold zeros. With `negatives.bank.momentum` also
+`average/<parameter>` float32 of every parameter whose name begins with `candidate.`.
+
+At step 0 everything but weights and step may be absent, and the trainer makes it: the bank empty, the average equal to
+the weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +34,8 @@ class StepResult:
     """Mean loss of the step's batches, nats per query, at the weights before the step."""
     gradient_norm: float
     """L2 norm over all parameters before clipping."""
+    temperature: float
+    """Temperature that the step's logits were divided by."""
 
 
 class Trainer(Protocol):
@@ -61,8 +70,14 @@ class Stack(Protocol):
     indexes: Mapping[str, type[Index]]
     """Backend name -> index class, `exact` included; a backend that this machine cannot load is absent."""
 
-    def trainer(self, config: RunConfig, sizes: VocabularySizes, state: TrainerState) -> Trainer:
-        """Build a trainer at the given state; dropout and everything random derive from config.seed and the step."""
+    def trainer(
+        self, config: RunConfig, sizes: VocabularySizes, state: TrainerState, catalogue: FeatureArrays
+    ) -> Trainer:
+        """Build a trainer at the given state; dropout and everything random derive from config.seed and the step.
+
+        `catalogue` holds the encoded features of all candidates, leading dimension V: full softmax encodes them, gBCE
+        needs their number.
+        """
         ...
 
     def encoders(self, config: RunConfig, sizes: VocabularySizes, weights: Mapping[str, Float32Array]) -> Encoders:

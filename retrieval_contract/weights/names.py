@@ -6,8 +6,11 @@ names. Kernels are stored as [in, out] (`x @ kernel + bias`).
     query.embedding.<feature>       [V, width]    candidate.embedding.<feature>   [V, width]
     query.dense.<i>.kernel          [in, out]     query.dense.<i>.bias            [out]
     candidate.bias                  [V, 1]        rows of the candidate-id vocabulary
+    loss.log_temperature            [1]           where the temperature is learned
+    loss.sigmoid_bias               [1]           of the sigmoid loss, the same for every candidate
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from retrieval_contract.arrays import Float32Array, Int32Array, Int64Array
-from retrieval_contract.config import RunConfig
+from retrieval_contract.config import Loss, RunConfig
 from retrieval_contract.data.vocabulary import UNKNOWN_ROW
 
 Side = Literal["query", "candidate"]
@@ -23,6 +26,8 @@ VocabularySizes = Mapping[str, Mapping[str, int]]
 """Rows V of each vocabulary, padding and unknown included: sizes["query"]["query_id"]."""
 
 CANDIDATE_BIAS = "candidate.bias"
+LOG_TEMPERATURE = "loss.log_temperature"
+SIGMOID_BIAS = "loss.sigmoid_bias"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +35,16 @@ class Parameter:
     """One weight: its shape, how it starts, and how the optimiser treats it."""
 
     shape: tuple[int, ...]
-    start: Literal["normal", "glorot_uniform", "zeros"]
-    """`normal` has the configured embedding_stddev, and row 0 (padding) is zero."""
+    start: Literal["normal", "glorot_uniform", "zeros", "constant"]
+    """`normal` has the configured embedding_stddev, and row 0 (padding) is zero; `constant` is filled with `value`."""
     sparse: bool
     """True for tables whose rows move only when a batch touches them."""
     decays: bool
     """True where AdamW's weight decay acts."""
+    value: float = 0.0
+    """Where a `constant` starts."""
+    bounds: tuple[float, float] | None = None
+    """Least and largest value, which the trainer puts the parameter back to after every step; none means free."""
 
 
 def embedding_name(side: Side, feature: str) -> str:
@@ -88,6 +97,26 @@ def parameter_table(config: RunConfig, sizes: VocabularySizes) -> dict[str, Para
             sparse=True,
             decays=config.optimizer.decay_candidate_bias,
         )
+    return table | _loss_parameters(config.loss)
+
+
+def _loss_parameters(loss: Loss) -> dict[str, Parameter]:
+    """Numbers that the loss learns."""
+    table: dict[str, Parameter] = {}
+    if loss.learn_temperature:
+        low, high = loss.log_temperature_range
+        table[LOG_TEMPERATURE] = Parameter(
+            shape=(1,),
+            start="constant",
+            sparse=False,
+            decays=False,
+            value=min(max(math.log(loss.temperature), low), high),
+            bounds=(low, high),
+        )
+    if loss.kind == "sigmoid":
+        table[SIGMOID_BIAS] = Parameter(
+            shape=(1,), start="constant", sparse=False, decays=False, value=loss.sigmoid_bias
+        )
     return table
 
 
@@ -128,8 +157,8 @@ def log_popularity_bias(counts_N: Int64Array, vocabulary_rows_N: Int32Array, *, 
 
 def _start(name: str, parameter: Parameter, seed: int, stddev: float) -> Float32Array:
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *name.encode()])))
-    if parameter.start == "zeros":
-        return np.zeros(parameter.shape, np.float32)
+    if parameter.start in ("zeros", "constant"):
+        return np.full(parameter.shape, parameter.value, np.float32)
     if parameter.start == "glorot_uniform":
         limit = np.float32(np.sqrt(6.0 / sum(parameter.shape)))
         return (2 * generator.random(parameter.shape, np.float32) - 1) * limit
