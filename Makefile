@@ -40,6 +40,7 @@ parity: $(READY) ## the parity ladder, trained quality on MovieLens 100K (rung 7
 bench: $(READY) ## the measured ratios, as raw lines under benchmarks/results
 	$(BIN)/python -m benchmarks.evaluation_speed --quick
 	$(BIN)/python -m benchmarks.train_throughput --quick
+	$(BIN)/python -m benchmarks.negatives --quick
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

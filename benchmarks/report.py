@@ -15,6 +15,8 @@ from retrieval_contract.errors import UserError
 from retrieval_contract.files import replacing_file
 
 Line = Mapping[str, Any]
+OWN_PAGES = ("negatives",)
+"""Benchmarks of hundreds of lines, which write a page of their own."""
 LONGEST = 40
 """Settings of more letters, digests, stay in the lines."""
 COLUMNS = ("case", "median s", "least s", "most s", "median CPU s", "runs", "rate", "settings", "taken", "load")
@@ -27,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", type=Path, help="also write a plot, SVG or PNG by its ending")
     flags = parser.parse_args(arguments)
     try:
-        lines = [line for path in sorted(flags.results.glob("*.jsonl")) for line in record.read(path)]
+        paths = [path for path in sorted(flags.results.glob("*.jsonl")) if path.stem not in OWN_PAGES]
+        lines = [line for path in paths for line in record.read(path)]
         if not lines:
             raise UserError("no measurements", where=str(flags.results), todo="run `make bench` first")
         print(tables(lines))

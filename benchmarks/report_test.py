@@ -30,6 +30,14 @@ def test_main_prints_tables_and_plots(tmp_path, capsys, ending):
     assert picture.stat().st_size > 1_000
 
 
+def test_benchmarks_with_a_page_of_their_own_are_left_out(tmp_path, capsys):
+    record.append(tmp_path / "speed.jsonl", [_line("fast", [1.0, 2.0])])
+    record.append(tmp_path / "negatives.jsonl", [_line("quality", [1.0])])
+    report.main(["--results", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "fast" in printed and "quality" not in printed
+
+
 def test_no_lines_is_the_users_mistake(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         report.main(["--results", str(tmp_path)])

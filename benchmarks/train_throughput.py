@@ -16,8 +16,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,6 +37,8 @@ STEPS_A_TURN = 4
 WARM_UP = 3
 LEAST_TURNS = 4
 LEARNING_RATE = 1e-3
+Key = TypeVar("Key", int, str)
+"""What tells the trainers apart that take turns: rows of their tables, or a name."""
 
 
 def run_config() -> c.RunConfig:
@@ -77,38 +80,53 @@ def make_trainer(stack: Stack, config: c.RunConfig, num_rows: int) -> Trainer:
     sizes = {"query": {"query_id": num_rows}, "candidate": {"candidate_id": num_rows}}
     weights = initial_weights(parameter_table(config, sizes), seed=0, embedding_stddev=0.05)
     state = {f"weights/{name}": array for name, array in weights.items()}
-    return stack.trainer(config, sizes, {**state, "step": np.array(0, np.int64)})
+    catalogue = {"candidate_id": np.arange(2, num_rows, dtype=np.int32)}
+    return stack.trainer(config, sizes, {**state, "step": np.array(0, np.int64)}, catalogue)
 
 
 def take_turns(
-    trainers: dict[int, Trainer], batches: dict[int, list[Batch]], *, turns: int, seconds: float
-) -> dict[int, record.Times]:
+    trainers: dict[Key, Trainer],
+    batches: dict[Key, list[Batch]],
+    *,
+    turns: int,
+    seconds: float,
+    warm_up: int = WARM_UP,
+    steps_a_turn: int = STEPS_A_TURN,
+) -> dict[Key, record.Times]:
     """Time turns of a few steps, each trainer in its turn, until the turns are done or the time is up.
 
+    Args:
+        trainers: who takes turns.
+        batches: what each is given, over and over.
+        turns: of each, at most.
+        seconds: after which no turn is begun, the first few excepted.
+        warm_up: steps of each before the clock starts.
+        steps_a_turn: steps timed together.
+
     Returns:
-        Raw times of a turn by number of rows.
+        Raw times of the turns of each.
 
     Raises:
         AssertionError: a loss is not finite.
     """
-    times = {rows: record.Times() for rows in trainers}
+    times = {key: record.Times() for key in trainers}
     done = dict.fromkeys(trainers, 0)
 
-    def turn(rows: int, steps: int) -> None:
+    def turn(key: Key, steps: int) -> None:
         for _ in range(steps):
-            result = trainers[rows].step([batches[rows][done[rows] % NUM_BATCHES]], learning_rate=LEARNING_RATE)
-            assert np.isfinite(result.loss), f"loss {result.loss} at {rows} rows"
-            done[rows] += 1
+            result = trainers[key].step([batches[key][done[key] % len(batches[key])]], learning_rate=LEARNING_RATE)
+            assert np.isfinite(result.loss), f"loss {result.loss} of trainer {key}"
+            done[key] += 1
 
-    for rows in trainers:
-        turn(rows, WARM_UP)
+    for key in trainers:
+        turn(key, warm_up)
     until = time.monotonic() + seconds
     for count in range(turns):
         if count >= LEAST_TURNS and time.monotonic() > until:
             break
         # A B, then B A: neither always comes after the other.
-        for rows in sorted(trainers, reverse=bool(count % 2)):
-            times[rows].take(lambda rows=rows: turn(rows, STEPS_A_TURN))  # type: ignore[misc]
+        for key in sorted(trainers, reverse=bool(count % 2)):
+            times[key].take(partial(turn, key, steps_a_turn))
     return times
 
 

@@ -16,7 +16,7 @@ class _Trainer:
     def step(self, batches, *, learning_rate):
         assert len(batches) == 1 and learning_rate > 0
         self._log.append(self._name)
-        return StepResult(loss=self._loss, gradient_norm=1.0)
+        return StepResult(loss=self._loss, gradient_norm=1.0, temperature=1.0)
 
     def state(self):
         return {}
@@ -35,7 +35,7 @@ def test_trainers_take_turns_after_warming_up():
 
 def test_loss_that_is_not_finite_stops_the_benchmark():
     batches = {10: train_throughput.draw_batches(10, 4, seed=0)}
-    with pytest.raises(AssertionError, match="10 rows"):
+    with pytest.raises(AssertionError, match="trainer 10"):
         train_throughput.take_turns({10: _Trainer([], 10, loss=np.nan)}, batches, turns=1, seconds=1)
 
 

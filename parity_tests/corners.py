@@ -29,6 +29,8 @@ from retrieval_contract.arrays import FeatureArrays
 
 Dtype = Literal["float32", "float64"]
 Arrays = dict[str, NDArray[Any]]
+Loss = tuple[float, Arrays]
+"""Loss of a batch, and its gradient by canonical name."""
 
 
 def tf_model(problem: Problem, dtype: Dtype) -> tfrs_models.training.model.RetrievalModel:
@@ -63,29 +65,26 @@ def torch_forward(problem: Problem, dtype: Dtype) -> Arrays:
 
 def oracle_forward(problem: Problem) -> Arrays:
     """Vectors and logits by hand."""
-    query, candidate, logits_BN = oracle.forward(problem.config, problem.weights, problem.batch)
-    arrays: Arrays = {"query": query.vectors, "candidate": candidate.vectors, "logits": logits_BN}
-    if problem.config.model.candidate_bias:
-        rows = oracle.bias_rows(problem.config, problem.batch.candidate_features)
-        arrays["bias"] = problem.weights["candidate.bias"][rows, 0]
-    return arrays
+    passed = oracle.forward(problem.config, problem.weights, problem.batch)
+    [positives] = passed.kinds
+    arrays: Arrays = {"query": passed.query.vectors, "candidate": positives.vectors[0], "logits": passed.logits}
+    return arrays | ({"bias": positives.bias[0]} if problem.config.model.candidate_bias else {})
 
 
-def tf_loss(problem: Problem, dtype: Dtype) -> tuple[float, Arrays]:
+def tf_loss(problem: Problem, dtype: Dtype) -> Loss:
     """Loss and gradients of the TensorFlow stack."""
-    arguments = (problem.config, problem.sizes, problem.weights, problem.batch)
-    return tfrs_models.callables.loss_and_gradients(*arguments, dtype=dtype)
+    return _loss(problem, tfrs_models.callables.loss_and_gradients, dtype=dtype)
 
 
-def torch_loss(problem: Problem, dtype: Dtype) -> tuple[float, Arrays]:
+def torch_loss(problem: Problem, dtype: Dtype) -> Loss:
     """Loss and gradients of the PyTorch stack."""
-    arguments = (problem.config, problem.sizes, problem.weights, problem.batch)
-    return torch_reference.callables.loss_and_gradients(*arguments, dtype=dtype)
+    return _loss(problem, torch_reference.callables.loss_and_gradients, dtype=dtype)
 
 
-def oracle_loss(problem: Problem) -> tuple[float, Arrays]:
+def oracle_loss(problem: Problem) -> Loss:
     """Loss and gradients by hand."""
-    return oracle.loss_and_gradients(problem.config, problem.weights, problem.batch)
+    arguments = (problem.config, problem.weights, problem.batch)
+    return oracle.loss_and_gradients(*arguments, catalogue=problem.catalogue, bank=problem.bank)
 
 
 def tf_arrays(tensors: Any) -> Any:
@@ -115,10 +114,16 @@ def _forward(
     logits = in_batch_logits(
         arrays["query"],
         arrays["candidate"],
-        temperature=problem.config.loss.temperature,
+        temperature=towers.temperature(),
         bias_N=bias,
         log_q_N=batch["log_q"],
     )
     if problem.config.loss.remove_accidental_hits:
         logits = mask_accidental_hits(logits, batch["candidate_rows"])
     return arrays | {"logits": logits} | ({} if bias is None else {"bias": bias})
+
+
+def _loss(problem: Problem, loss_and_gradients: Callable[..., Loss], *, dtype: Dtype) -> Loss:
+    """One body for both: the callables have the same arguments."""
+    arguments = (problem.config, problem.sizes, problem.weights, problem.batch)
+    return loss_and_gradients(*arguments, dtype=dtype, catalogue=problem.catalogue, bank=problem.bank)

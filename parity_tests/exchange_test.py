@@ -25,12 +25,17 @@ SMALL = (
     "training.epochs=4",
     "query.hidden_dims=[16]",
     "evaluation.bootstrap_samples=100",
+    "loss.log_q=streaming",
+    "loss.learn_temperature=true",
+    "negatives.mask_known_positives=true",
+    "negatives.bank.num_batches=2",
+    "negatives.bank.momentum=0.9",
 )
 
 
 @pytest.fixture(scope="module")
 def workdirs(tmp_path_factory):
-    """A run of each stack, with dropout, a hidden layer and a candidate bias."""
+    """A run of each stack: dropout, a hidden layer, a candidate bias, and all that a checkpoint can hold."""
     folders = {}
     for name, stack in STACKS.items():
         folders[name] = Workdir(tmp_path_factory.mktemp(name) / "run")
@@ -40,7 +45,7 @@ def workdirs(tmp_path_factory):
 
 def evaluated(stack, workdir):
     opened = open_run(stack, with_settings(preset("simulated"), list(SMALL)), workdir)
-    return evaluate_encoders(opened.config, opened.prepared, opened.encoders).to_json()
+    return evaluate_encoders(opened.config, opened.prepared, opened.encoders, learned=opened.learned).to_json()
 
 
 @pytest.mark.parametrize("trained_by", STACKS)
@@ -60,8 +65,11 @@ def test_the_other_stack_goes_on_from_the_checkpoint(workdirs, trained_by, tmp_p
     train_run(OTHER[trained_by], config, copy, resume=True, overwrite=False)
     after = read_checkpoint(copy.checkpoints)
     assert after.keys() == before.keys()
+    assert {"weights", "slots", "bank", "average", "sampling"} < {name.split("/")[0] for name in after}
     steps = int(before["step"]) // 4
     assert int(after["step"]) == 5 * steps
     assert len(checkpoint_paths(copy.checkpoints)) == 2
     assert not np.array_equal(after["weights/query.dense.0.kernel"], before["weights/query.dense.0.kernel"])
+    assert int(after["bank/enqueued"]) == 128 * 5 * steps
+    assert int(after["sampling/step"]) == 5 * steps
     assert json.loads(copy.metrics.read_text())["num_queries"] > 0

@@ -24,15 +24,62 @@ TRANSPOSE = "PyTorch keeps kernels transposed, so slots and gradients need the t
 PLACES = (
     "PyTorch tensors are put on a device by argument, TensorFlow's by context; row numbers stay what they are there"
 )
+TYPED = "a type of its own; in TensorFlow a batch is a nest as tf.nest knows it"
+REPLICAS = "TensorFlow runs a step inside its strategy; PyTorch's collectives are called where they stand"
+TAPE = "TensorFlow's gradients are returned by a tape, PyTorch's are left in .grad, so a step is cut in other places"
+BUNDLE = "Keras calls a task with tensors; PyTorch's is given its rows as one bundle, which can be cut into blocks"
+FUSED = "PyTorch has no compiler that fuses the bank's logits, so their sum is taken block by block by hand"
+AVERAGE = "a graph's variables are made from the configuration and set later; PyTorch copies the towers as they are"
 NAMES_OF_ONE_STACK: Mapping[str, str] = {
     "tfrs_models/inputs.py:any_length": "signatures of tf.function, so that a step is traced once",
-    "torch_reference/inputs.py:BatchTensors": "a type of its own; in TensorFlow a batch is a nest as tf.nest knows it",
-    "torch_reference/inputs.py:FeatureTensors": "as BatchTensors",
+    **dict.fromkeys(
+        (
+            "torch_reference/inputs.py:BatchTensors",
+            "torch_reference/inputs.py:FeatureTensors",
+            "torch_reference/inputs.py:ImpressionTensors",
+            "torch_reference/inputs.py:KnownPositiveTensors",
+            "torch_reference/inputs.py:SampledTensors",
+        ),
+        TYPED,
+    ),
     "tfrs_models/layers/dropout.py:dropout": SEEDS,
     "tfrs_models/layers/dropout.py:fold_in": SEEDS,
     "torch_reference/layers/dropout.py:SeededDropout": SEEDS,
     "torch_reference/layers/dropout.py:SeededDropout.__init__": SEEDS,
+    "tfrs_models/negatives/replicas.py:any_replica": REPLICAS,
+    "tfrs_models/negatives/replicas.py:run": REPLICAS,
+    "tfrs_models/negatives/replicas.py:strategy": REPLICAS,
+    "tfrs_models/training/clipping.py:over_replicas": REPLICAS,
+    "torch_reference/training/trainer.py:own_rows": REPLICAS,
+    "torch_reference/negatives/bank.py:log_sum": FUSED,
+    "torch_reference/negatives/masks.py:matches": FUSED,
+    "torch_reference/negatives/columns.py:Columns.part": BUNDLE,
+    "torch_reference/tasks/retrieval.py:QueryRows": BUNDLE,
+    "torch_reference/tasks/retrieval.py:QueryRows.block": BUNDLE,
+    "tfrs_models/training/cached_gradient.py:encode_in_chunks": TAPE,
+    "tfrs_models/training/cached_gradient.py:gradient_in_blocks": TAPE,
+    "tfrs_models/training/cached_gradient.py:pull_back": TAPE,
+    "tfrs_models/training/model.py:RetrievalModel.loss_and_gradients": TAPE,
+    "tfrs_models/training/model.py:Step": TAPE,
+    "torch_reference/training/cached_gradient.py:Draws": TAPE,
+    "torch_reference/training/cached_gradient.py:backward": TAPE,
+    "torch_reference/training/cached_gradient.py:no_draws": TAPE,
+    "torch_reference/training/model.py:Encoded": TAPE,
+    "torch_reference/training/model.py:RetrievalModel.candidate_features": TAPE,
+    "torch_reference/training/model.py:RetrievalModel.encode": TAPE,
+    "torch_reference/training/model.py:RetrievalModel.loss_of": TAPE,
+    "torch_reference/training/model.py:RetrievalModel.score": TAPE,
+    "torch_reference/training/model.py:Scored": TAPE,
+    "torch_reference/training/model.py:total_weight": TAPE,
+    "tfrs_models/training/momentum.py:MovingAverage.columns": AVERAGE,
+    "tfrs_models/training/momentum.py:MovingAverage.follow": AVERAGE,
+    "tfrs_models/training/momentum.py:MovingAverage.start": AVERAGE,
+    "torch_reference/training/momentum.py:MovingAverage.encode_candidate": AVERAGE,
+    "torch_reference/training/momentum.py:MovingAverage.update": AVERAGE,
+    "tfrs_models/weights.py:tower_variables": AVERAGE,
     "tfrs_models/training/clipping.py:Gradient": SUMS,
+    "tfrs_models/training/clipping.py:add_up": SUMS,
+    "tfrs_models/training/clipping.py:scaled": SUMS,
     "tfrs_models/training/clipping.py:sum_duplicates": SUMS,
     "torch_reference/training/clipping.py:global_norm": SUMS,
     "tfrs_models/weights.py:read": TRANSPOSE,
@@ -42,10 +89,14 @@ NAMES_OF_ONE_STACK: Mapping[str, str] = {
     "torch_reference/weights.py:name_table": TRANSPOSE,
     "torch_reference/weights.py:assign_slots": TRANSPOSE,
     "torch_reference/weights.py:extract_slots": TRANSPOSE,
+    "torch_reference/weights.py:assign_bank": TRANSPOSE,
+    "torch_reference/weights.py:extract_bank": TRANSPOSE,
     "torch_reference/weights.py:extract_gradients": TRANSPOSE,
 }
 """`stack/file:name` or `stack/file:Class.method` that the twin lacks, and why."""
 ARGUMENTS_THAT_DIFFER: Mapping[str, str] = {
+    "negatives/bank.py:NegativeBank.__init__": PLACES,
+    "training/momentum.py:MovingAverage.__init__": AVERAGE,
     "inputs.py:batch_tensors": PLACES,
     "inputs.py:feature_tensors": PLACES,
     "towers/two_tower.py:TwoTower.encode_query": SEEDS,

@@ -1,12 +1,13 @@
 """Rung 1: the bytes that reach the tensors of either stack are the batch's."""
 
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
 
 import tfrs_models.inputs
 import torch_reference.inputs
+from parity_tests.cases import NEGATIVES as NEGATIVE_CASES
 from parity_tests.comparing import assert_same
 from parity_tests.corners import tf_arrays, torch_arrays
 from parity_tests.problems import problem
@@ -16,7 +17,8 @@ from retrieval_contract.data.batches import TrainingBatches
 from retrieval_contract.data.prepare import prepare
 
 BYTES = rule("batches", "bytes")
-NEEDED = ("query_features", "candidate_features", "candidate_rows", "log_q", "weights")
+UNUSED = ("query_rows",)
+"""What no loss reads; a stack may leave it out."""
 CONFIG = {
     "source": {"kind": "simulated", "num_queries": 60, "num_candidates": 40, "num_interactions": 1_000},
     "query": {
@@ -26,44 +28,68 @@ CONFIG = {
     "optimizer": {"accumulation_steps": 2},
     "training": {"batch_size": 64},
 }
+NEGATIVES = {
+    "positives": {"rule": "engaged"},
+    "negatives": {
+        "sampled": 10,
+        "impressions": 2,
+        "mined": {"per_example": 1, "last_rank": 20},
+        "mask_known_positives": True,
+        "mask_not_yet_seen": True,
+    },
+}
 
 
 def crossed(batch):
     """The batch, and what each stack made of it, as flat arrays by name, back in the batch's dtypes."""
-    truth = flat({field.name: getattr(batch, field.name) for field in fields(batch) if field.name in NEEDED})
+    truth = flat(batch)
     stacks = (
         tf_arrays(tfrs_models.inputs.batch_tensors(batch)),
         torch_arrays(torch_reference.inputs.batch_tensors(batch)),
     )
-    return (*({name: back(flat(stack)[name], truth[name]) for name in truth} for stack in stacks), truth)
+    return (*({name: back(array, truth.get(name)) for name, array in flat(stack).items()} for stack in stacks), truth)
 
 
 def flat(nest):
-    leaves = {name: value for name, value in nest.items() if not isinstance(value, dict)}
-    return leaves | {
-        f"{name}/{key}": part for name, value in nest.items() if isinstance(value, dict) for key, part in value.items()
-    }
+    """Leaves by their path; fields that are None, or that nobody needs, left out."""
+    if is_dataclass(nest):
+        nest = {field.name: getattr(nest, field.name) for field in fields(nest)}
+    leaves = {}
+    for name, value in nest.items():
+        if name in UNUSED or value is None:
+            continue
+        deeper = flat(value) if isinstance(value, dict) or is_dataclass(value) else None
+        leaves |= {name: value} if deeper is None else {f"{name}/{key}": leaf for key, leaf in deeper.items()}
+    return leaves
 
 
 def back(array, like):
     """Widened row numbers narrowed again; any other change of dtype is left as it is, and then noticed."""
-    if array.dtype == np.int64 and like.dtype == np.int32 and (array == array.astype(np.int32)).all():
+    if (
+        like is not None
+        and array.dtype == np.int64
+        and like.dtype == np.int32
+        and (array == array.astype(np.int32)).all()
+    ):
         return array.astype(np.int32)
     return array
 
 
-@pytest.mark.parametrize("case", ["everything", "plain"])
+@pytest.mark.parametrize("case", ["everything", "plain", *NEGATIVE_CASES])
 def test_a_batch_arrives(case):
     assert_same(*crossed(problem(case).batch), BYTES)
 
 
-def test_the_batches_of_a_run_arrive():
-    config = config_from_tree(CONFIG, where="test")
+@pytest.mark.parametrize("negatives", [{}, NEGATIVES], ids=["in_batch", "negatives"])
+def test_the_batches_of_a_run_arrive(negatives):
+    config = config_from_tree(CONFIG | negatives, where="test")
     steps = list(TrainingBatches(prepare(config), config).epoch(0))
     assert len(steps) > 2
     assert all(len(step) == 2 for step in steps)
     for batch in (batch for step in steps for batch in step):
         assert_same(*crossed(batch), BYTES)
+        optional = (batch.sampled, batch.impressions, batch.known_positives, batch.allowed)
+        assert [part is not None for part in optional] == [bool(negatives)] * 4
 
 
 def test_extreme_values_arrive():
@@ -96,3 +122,17 @@ def test_rung1_notices_a_rounded_number():
     rounded = tf["query_features/age"].astype(np.float16).astype(np.float32)
     with pytest.raises(AssertionError, match="query_features/age"):
         assert_same(tf | {"query_features/age": rounded}, torch, truth, BYTES)
+
+
+def test_rung1_notices_a_part_of_the_batch_left_behind():
+    tf, torch, truth = crossed(problem("columns_all").batch)
+    for part in ("sampled/rows", "impressions/allowed", "known_positives/places", "allowed"):
+        with pytest.raises(AssertionError, match=part):
+            assert_same({name: array for name, array in tf.items() if name != part}, torch, truth, BYTES)
+
+
+def test_rung1_notices_impressions_in_another_order():
+    tf, torch, truth = crossed(problem("impressions").batch)
+    swapped = torch["impressions/rows"].reshape(2, 6).T.copy()
+    with pytest.raises(AssertionError, match="impressions/rows"):
+        assert_same(tf, torch | {"impressions/rows": swapped}, truth, BYTES)

@@ -7,8 +7,9 @@ import tfrs_models.towers.two_tower
 import tfrs_models.weights
 import torch_reference.towers.two_tower
 import torch_reference.weights
+from parity_tests.cases import CASES
 from parity_tests.comparing import assert_same
-from parity_tests.problems import CASES, problem
+from parity_tests.problems import problem
 from parity_tests.tolerances import rule
 from retrieval_contract.errors import UserError
 from retrieval_contract.weights.archive import read_weights, write_weights
@@ -18,6 +19,7 @@ STACKS = {
     "tf": (tfrs_models.towers.two_tower.TwoTower, tfrs_models.weights),
     "torch": (torch_reference.towers.two_tower.TwoTower, torch_reference.weights),
 }
+LEARNED_BY_THE_LOSS = ("sigmoid", "sigmoid_all", "columns_all")
 SQUARE = "query.dense.0.kernel"
 """In the case hidden_relu this kernel is [4, 4]: only its bytes tell it from its transpose."""
 
@@ -31,7 +33,7 @@ def through(stack, small, arrays):
 
 
 @pytest.mark.parametrize("first", STACKS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *LEARNED_BY_THE_LOSS])
 def test_there_and_back_is_byte_identical(case, first, tmp_path):
     small = problem(case)
     second = next(stack for stack in STACKS if stack != first)
@@ -45,7 +47,7 @@ def test_there_and_back_is_byte_identical(case, first, tmp_path):
     assert len({path.read_bytes() for path in paths}) == 1
 
 
-@pytest.mark.parametrize("case", ["hidden_relu", "everything"])
+@pytest.mark.parametrize("case", ["hidden_relu", "everything", "sigmoid_all"])
 def test_both_stacks_hold_the_same_bytes(case):
     small = problem(case)
     assert_same(through("tf", small, small.weights), through("torch", small, small.weights), small.weights, BYTES)

@@ -7,11 +7,12 @@ import pytest
 
 import tfrs_models.callables
 import torch_reference.callables
+from parity_tests.cases import CASES
 from parity_tests.comparing import assert_same
 from parity_tests.corners import oracle_forward, tf_forward, torch_forward
 from parity_tests.oracles import model as oracle
-from parity_tests.oracles import softmax, towers
-from parity_tests.problems import CASES, problem, with_log_q
+from parity_tests.oracles import negatives, towers
+from parity_tests.problems import problem, with_log_q, with_settings
 from parity_tests.tolerances import rule
 
 
@@ -25,9 +26,7 @@ def test_vectors_and_logits(case, dtype):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_empty_history_and_zero_vectors(dtype):
     """A tower of histories alone, normalised: an empty history is the zero vector, which stays zero."""
-    small = problem("history")
-    config = small.config.model_copy(update={"model": small.config.model.model_copy(update={"normalize": True})})
-    small = replace(small, config=config)
+    small = with_settings(problem("history"), "model", normalize=True)
     tf, torch, truth = tf_forward(small, dtype), torch_forward(small, dtype), oracle_forward(small)
     assert (~truth["query"].any(axis=1)).tolist() == [False, False, False, True, False, False]
     assert_same(tf, torch, truth, rule("forward", dtype))
@@ -131,10 +130,17 @@ def test_rung3_notices_accidental_hits_by_vocabulary_row():
 def test_rung3_notices_a_masked_positive(monkeypatch):
     small = problem("plain")
 
-    def every_copy(logits_BN, rows):
-        return np.where(rows[:, None] == rows[None, :], -np.inf, logits_BN)
-
     with monkeypatch.context() as patch:
-        patch.setattr(softmax, "without_accidental_hits", every_copy)
+        patch.setattr(negatives, "but_the_positive", lambda out_BN, _: out_BN)
         wrong = oracle_forward(small)
     fails(small, wrong)
+
+
+def test_rung3_notices_a_bias_served_with_the_temperature_it_started_from():
+    small = problem("learned_temperature")
+    features = small.batch.candidate_features
+    truth = oracle.served_vectors("candidate", small.config, small.weights, features)
+    fixed = with_settings(small, "loss", learn_temperature=False).config
+    wrong = oracle.served_vectors("candidate", fixed, small.weights, features)
+    with pytest.raises(AssertionError):
+        assert_same(wrong.astype(np.float32), truth.astype(np.float32), truth, rule("encoders", "float32"))

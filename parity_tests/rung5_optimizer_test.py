@@ -4,21 +4,28 @@ Every optimiser with and without clipping, accumulation and weight decay, on the
 The batches leave rows out and take them up again, and the learning rate changes from step to step.
 """
 
-import functools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from parity_tests.comparing import assert_same
 from parity_tests.oracles import optimizers
-from parity_tests.problems import make_batch, problem
 from parity_tests.tolerances import rule
-from retrieval_contract.arrays import Batch
-from tfrs_models.training.trainer import TwoTowerTrainer as TfTrainer
-from torch_reference.training.trainer import TwoTowerTrainer as TorchTrainer
+from parity_tests.training_runs import (
+    NUM_STEPS,
+    TRAINERS,
+    Plan,
+    assert_not_finite_moves_nothing,
+    assert_run_noticed,
+    batches,
+    by_hand,
+    compare,
+    start,
+    trained,
+    trainer,
+)
 
-NUM_STEPS = 20
 CLIP_NORM = 0.1
 CASE = "every_parameter"
 EPSILON = {"epsilon": 1e-3}
@@ -41,78 +48,13 @@ VARIANTS = {
 }
 MATRIX = [(kind, variant) for kind in ("momentum", "adagrad", "adam_epsilon", "adamw") for variant in VARIANTS]
 MATRIX += [(kind, "") for kind in KINDS if (kind, "") not in MATRIX] + [("sgd", "clipped"), ("sgd", "accumulated")]
-TRAINERS = {"tf": TfTrainer, "torch": TorchTrainer}
-
-
-@dataclass(frozen=True)
-class Run:
-    """States after some numbers of steps, and what each step reported."""
-
-    states: dict
-    losses: list
-    norms: list
-
-
-def settings(kind, variant=""):
-    return KINDS[kind] | VARIANTS[variant]
-
-
-def learning_rate(step):
-    return 0.05 * (1 - step / (2 * NUM_STEPS))
-
-
-def batches(config, step, *, weights="varied"):
-    count = config.optimizer.accumulation_steps
-    return [make_batch(config, seed=step * count + place, weights=weights) for place in range(count)]
-
-
-def start(small):
-    """Zero steps taken: float32, as the contract has it."""
-    state = optimizers.initial_state(small.config.optimizer, small.weights)
-    return {name: array.astype(np.int64 if name == "step" else np.float32) for name, array in state.items()}
-
-
-@functools.cache
-def trained(corner, kind, variant="") -> Run:
-    """Run a corner for all steps; TensorFlow compiles once a (kind, variant)."""
-    small = problem(CASE, optimizer=settings(kind, variant))
-    trainer = TRAINERS[corner](small.config, small.sizes, start(small))
-    states, losses, norms = {0: trainer.state()}, [], []
-    for step in range(NUM_STEPS):
-        result = trainer.step(batches(small.config, step), learning_rate=learning_rate(step))
-        losses.append(result.loss)
-        norms.append(result.gradient_norm)
-        states[step + 1] = trainer.state()
-    return Run(states, losses, norms)
-
-
-def by_hand(kind, variant="", *, num_steps=NUM_STEPS) -> Run:
-    """The oracle's run."""
-    small = problem(CASE, optimizer=settings(kind, variant))
-    state = optimizers.initial_state(small.config.optimizer, small.weights)
-    states, losses, norms = {0: state}, [], []
-    for step in range(num_steps):
-        rate, steps = learning_rate(step), batches(small.config, step)
-        state, loss, norm = optimizers.take_step(small.config, small.table, state, steps, learning_rate=rate)
-        losses.append(loss)
-        norms.append(norm)
-        states[step + 1] = state
-    return Run(states, losses, norms)
-
-
-def compare(tf, torch, truth, room):
-    """States: weights and slots by their own rules, the step exactly."""
-    assert int(tf["step"]) == int(torch["step"]) == int(truth["step"])
-    for part in ("weights", "slots"):
-        corners = [
-            {name: array for name, array in state.items() if name.startswith(part)} for state in (tf, torch, truth)
-        ]
-        assert_same(*corners, rule(f"{room}_{part}", "float32"))
+PLANS = {pair: Plan(case=CASE, optimizer=KINDS[pair[0]] | VARIANTS[pair[1]]) for pair in MATRIX}
 
 
 @pytest.mark.parametrize(("kind", "variant"), MATRIX)
 def test_one_step_then_twenty(kind, variant):
-    tf, torch, truth = trained("tf", kind, variant), trained("torch", kind, variant), by_hand(kind, variant)
+    plan = PLANS[kind, variant]
+    tf, torch, truth = trained("tf", plan), trained("torch", plan), by_hand(plan)
     compare(tf.states[1], torch.states[1], truth.states[1], "step")
     compare(tf.states[NUM_STEPS], torch.states[NUM_STEPS], truth.states[NUM_STEPS], "drift")
     assert_same(tf.losses[0], torch.losses[0], truth.losses[0], rule("loss", "float32"))
@@ -124,10 +66,10 @@ def test_one_step_then_twenty(kind, variant):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_state_has_the_canonical_names_and_dtypes(kind):
-    small = problem(CASE, optimizer=settings(kind))
-    wanted = {name: (array.shape, array.dtype) for name, array in start(small).items()}
+    plan = PLANS[kind, ""]
+    wanted = {name: (array.shape, array.dtype) for name, array in start(plan.problem).items()}
     for corner in TRAINERS:
-        state = trained(corner, kind).states[NUM_STEPS]
+        state = trained(corner, PLANS[kind, ""]).states[NUM_STEPS]
         assert {name: (array.shape, array.dtype) for name, array in state.items()} == wanted, corner
 
 
@@ -135,7 +77,7 @@ def test_the_state_has_the_canonical_names_and_dtypes(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_never_moves(kind, corner):
     """Row 0 of every embedding is exactly zero after twenty steps; the candidate bias has no such row in a batch."""
-    state = trained(corner, kind).states[NUM_STEPS]
+    state = trained(corner, PLANS[kind, ""]).states[NUM_STEPS]
     assert not any(
         array[0].any() for name, array in state.items() if name.startswith("weights/") and ".embedding." in name
     )
@@ -144,8 +86,8 @@ def test_padding_never_moves(kind, corner):
 @pytest.mark.parametrize("corner", TRAINERS)
 @pytest.mark.parametrize("kind", ["momentum", "adagrad", "adamw"])
 def test_a_row_outside_the_batch_keeps_its_bytes(kind, corner):
-    small = problem(CASE, optimizer=settings(kind))
-    states = trained(corner, kind).states
+    small = PLANS[kind, ""].problem
+    states = trained(corner, PLANS[kind, ""]).states
     moving = optimizers.moving_rows(small.config, small.table, batches(small.config, 1))
     outside = np.setdiff1d(
         np.arange(len(small.weights["candidate.embedding.candidate_id"])), moving["candidate.embedding.candidate_id"]
@@ -160,54 +102,36 @@ def test_a_row_outside_the_batch_keeps_its_bytes(kind, corner):
 @pytest.mark.parametrize("kind", ["momentum", "adamw"])
 def test_either_stack_goes_on_from_the_others_state(kind, first):
     """Ten steps in one stack and ten in the other are twenty steps."""
-    small = problem(CASE, optimizer=settings(kind))
+    plan = PLANS[kind, ""]
     second = next(corner for corner in TRAINERS if corner != first)
-    trainer = TRAINERS[second](small.config, small.sizes, trained(first, kind).states[10])
+    made = trainer(second, plan, trained(first, plan).states[10])
     for step in range(10, NUM_STEPS):
-        trainer.step(batches(small.config, step), learning_rate=learning_rate(step))
-    ends = {first: trained(first, kind).states[NUM_STEPS], second: trainer.state()}
-    compare(ends["tf"], ends["torch"], by_hand(kind).states[NUM_STEPS], "drift")
+        made.step(batches(plan.problem.config, step), learning_rate=plan.learning_rate(step))
+    ends = {first: trained(first, plan).states[NUM_STEPS], second: made.state()}
+    compare(ends["tf"], ends["torch"], by_hand(plan).states[NUM_STEPS], "drift")
 
 
 @pytest.mark.parametrize("corner", TRAINERS)
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_loss_that_is_not_finite_moves_nothing(corner, accumulation):
-    small = problem(
-        CASE,
-        optimizer={"kind": "adamw", "weight_decay": 0.3, "clip_norm": CLIP_NORM, "accumulation_steps": accumulation},
-    )
-    trainer = TRAINERS[corner](small.config, small.sizes, start(small))
-    before = trainer.state()
-    *good, last = batches(small.config, 0)
-    bad: Batch = replace(last, log_q=np.full_like(last.log_q, np.nan))
-    assert not np.isfinite(trainer.step([*good, bad], learning_rate=0.1).loss)
-    after = trainer.state()
-    assert {name: array.tobytes() for name, array in after.items()} == {
-        name: array.tobytes() for name, array in before.items()
-    }
+    settings = {"kind": "adamw", "weight_decay": 0.3, "clip_norm": CLIP_NORM, "accumulation_steps": accumulation}
+    assert_not_finite_moves_nothing(corner, Plan(case=CASE, optimizer=settings))
 
 
 # ---------------------------------------------------------------- negative controls
 
 
-def fails(wrong, kind, variant="", *, num_steps=1):
-    """`wrong` is noticed in the place of either stack."""
-    room = "step" if num_steps == 1 else "drift"
-    tf, torch, truth = (
-        run.states[num_steps]
-        for run in (trained("tf", kind, variant), trained("torch", kind, variant), by_hand(kind, variant))
-    )
-    compare(tf, torch, truth, room)
-    for corners in ((wrong, torch, truth), (tf, wrong, truth)):
-        with pytest.raises(AssertionError):
-            compare(*corners, room)
-
-
-def wrong_run(monkeypatch, name, fault, kind, variant="", *, num_steps=1):
+def wrong_run(monkeypatch, name, fault, plan, *, num_steps=1):
     """State of an oracle of which one function is replaced."""
     with monkeypatch.context() as patch:
         patch.setattr(optimizers, name, fault)
-        return by_hand(kind, variant, num_steps=num_steps).states[num_steps]
+        return by_hand(plan, num_steps=num_steps).states[num_steps]
+
+
+def fails_with(monkeypatch, name, fault, kind, variant="", *, num_steps=1):
+    """The replaced function is noticed in the place of either stack."""
+    plan = PLANS[kind, variant]
+    assert_run_noticed(wrong_run(monkeypatch, name, fault, plan, num_steps=num_steps), plan, num_steps=num_steps)
 
 
 @pytest.mark.parametrize("kind", ["adam_epsilon", "adagrad_epsilon"])
@@ -215,7 +139,7 @@ def test_rung5_notices_epsilon_under_the_root(monkeypatch, kind):
     def under_the_root(numerator, square, epsilon):
         return numerator / np.sqrt(square + epsilon)
 
-    fails(wrong_run(monkeypatch, "adaptive_quotient", under_the_root, kind), kind)
+    fails_with(monkeypatch, "adaptive_quotient", under_the_root, kind)
 
 
 def test_rung5_notices_epsilon_before_the_bias_correction(monkeypatch):
@@ -224,73 +148,74 @@ def test_rung5_notices_epsilon_before_the_bias_correction(monkeypatch):
     def keras(numerator, square, epsilon):
         return numerator / (np.sqrt(square) + epsilon / np.sqrt(1 - 0.999))
 
-    fails(wrong_run(monkeypatch, "adaptive_quotient", keras, "adam_epsilon"), "adam_epsilon")
+    fails_with(monkeypatch, "adaptive_quotient", keras, "adam_epsilon")
 
 
-def every_row(_, table, __):
+def every_row(_, table, *__):
     return {name: np.arange(parameter.shape[0]) for name, parameter in table.items()}
 
 
 def test_rung5_notices_dense_decay(monkeypatch):
-    fails(wrong_run(monkeypatch, "moving_rows", every_row, "adamw"), "adamw")
+    fails_with(monkeypatch, "moving_rows", every_row, "adamw")
 
 
 def test_rung5_notices_dense_moments(monkeypatch):
     """Without decay the first step is the same; a row that is left out later must keep its moments."""
-    fails(wrong_run(monkeypatch, "moving_rows", every_row, "adam", num_steps=NUM_STEPS), "adam", num_steps=NUM_STEPS)
+    fails_with(monkeypatch, "moving_rows", every_row, "adam", num_steps=NUM_STEPS)
 
 
 @pytest.mark.parametrize("kind", ["momentum", "adagrad", "adam"])
 def test_rung5_notices_a_stale_slot(kind):
-    stale, fresh = by_hand(kind).states[NUM_STEPS - 1], by_hand(kind).states[NUM_STEPS]
+    *_, stale, fresh = by_hand(PLANS[kind, ""]).states
     wrong = fresh | {name: array for name, array in stale.items() if name.startswith("slots/")}
-    fails(wrong, kind, num_steps=NUM_STEPS)
+    assert_run_noticed(wrong, PLANS[kind, ""], num_steps=NUM_STEPS)
 
 
 def test_rung5_notices_one_slot_reset():
-    fresh = by_hand("adam").states[NUM_STEPS]
+    plan = PLANS["adam", ""]
+    fresh = by_hand(plan).states[NUM_STEPS]
     name = "slots/second_moment/candidate.bias"
-    fails(fresh | {name: np.zeros_like(fresh[name])}, "adam", num_steps=NUM_STEPS)
+    assert_run_noticed(fresh | {name: np.zeros_like(fresh[name])}, plan, num_steps=NUM_STEPS)
 
 
 def test_rung5_notices_a_step_not_counted():
-    fresh = by_hand("adam").states[NUM_STEPS]
-    fails(fresh | {"step": fresh["step"] - 1}, "adam", num_steps=NUM_STEPS)
+    plan = PLANS["adam", ""]
+    fresh = by_hand(plan).states[NUM_STEPS]
+    assert_run_noticed(fresh | {"step": fresh["step"] - 1}, plan, num_steps=NUM_STEPS)
 
 
 def test_rung5_notices_a_decayed_dense_bias(monkeypatch):
     """AdamW must leave dense biases alone."""
-    small = problem(CASE, optimizer=settings("adamw"))
+    plan = PLANS["adamw", ""]
+    small = plan.problem
     table = {name: replace(parameter, decays=True) for name, parameter in small.table.items()}
-    state = optimizers.initial_state(small.config.optimizer, small.weights)
-    wrong, _, _ = optimizers.take_step(
-        small.config, table, state, batches(small.config, 0), learning_rate=learning_rate(0)
-    )
-    fails(wrong, "adamw")
+    state, rate = optimizers.initial_state(small.config, small.weights), plan.learning_rate(0)
+    wrong = optimizers.take_step(small.config, table, state, batches(small.config, 0), learning_rate=rate)
+    assert_run_noticed(wrong.state, plan)
 
 
 def test_rung5_notices_a_decayed_candidate_bias():
-    wrong = by_hand("adamw").states[1]
-    small = problem(CASE, optimizer=settings("adamw"))
+    plan = PLANS["adamw", ""]
+    wrong = by_hand(plan, num_steps=1).states[1]
     name, rows = "weights/candidate.bias", [1, 3, 5]
     moved = wrong[name].copy()
-    moved[rows] -= learning_rate(0) * 0.3 * small.weights["candidate.bias"][rows]
-    fails(wrong | {name: moved}, "adamw")
+    moved[rows] -= plan.learning_rate(0) * 0.3 * plan.problem.weights["candidate.bias"][rows]
+    assert_run_noticed(wrong | {name: moved}, plan)
 
 
 def test_rung5_notices_a_missing_clip(monkeypatch):
-    fails(wrong_run(monkeypatch, "clipped", lambda gradients, *_: gradients, "sgd", "clipped"), "sgd", "clipped")
+    fails_with(monkeypatch, "clipped", lambda gradients, *_: gradients, "sgd", "clipped")
 
 
 def test_rung5_notices_clipping_each_parameter_alone(monkeypatch):
     def alone(gradients, _, clip_norm):
         return {name: g * min(1, clip_norm / max(np.linalg.norm(g), 1e-30)) for name, g in gradients.items()}
 
-    fails(wrong_run(monkeypatch, "clipped", alone, "sgd", "clipped"), "sgd", "clipped")
+    fails_with(monkeypatch, "clipped", alone, "sgd", "clipped")
 
 
 def test_rung5_notices_a_sum_for_a_mean_over_accumulated_batches(monkeypatch):
     def doubled(gradients, *_):
         return {name: gradient * 2 for name, gradient in gradients.items()}
 
-    fails(wrong_run(monkeypatch, "clipped", doubled, "sgd", "accumulated"), "sgd", "accumulated")
+    fails_with(monkeypatch, "clipped", doubled, "sgd", "accumulated")

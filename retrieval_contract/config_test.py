@@ -1,9 +1,10 @@
 """The configuration refuses what it does not know, names the nearest key, and survives its own file."""
 
+import numpy as np
 import pytest
 import yaml
 
-from retrieval_contract.config import Feature, Loss, Optimizer, RunConfig, SplitRule, Tower
+from retrieval_contract.config import Feature, Loss, Mined, Optimizer, RunConfig, SplitRule, Tower
 from retrieval_contract.config_text import config_from_tree, read_config, with_settings
 from retrieval_contract.errors import UserError
 from retrieval_contract.presets import PRESETS, preset
@@ -55,7 +56,29 @@ def test_settings_reach_every_depth(config):
         ("query.hidden_dims=512", "array"),
         ("query.features.7.width=3", "unknown key"),
         ("loss", "PATH=VALUE"),
-        ("loss.log_q=exactly", "'none' or 'exact'"),
+        ("loss.log_q=exactly", "'none', 'exact', 'streaming' or 'refined'"),
+        ("loss.temperature=-0.1", "greater than 0"),
+        ("loss.kind=sotfmax", "'softmax', 'full_softmax', 'bpr'"),
+        ("loss.margin=-1", "greater than or equal to 0"),
+        ("loss.gbce_t=1.5", "less than or equal to 1"),
+        ("loss.sigmoid_bias=.nan", "finite"),
+        ("loss.temperature_range=[0,1]", "greater than 0"),
+        ("loss.temperature_range=[0.5,0.5]", "temperature_range must rise; got 0.5 to 0.5"),
+        ("loss.streaming.rate=0", "greater than 0"),
+        ("loss.streaming.rate=1", "less than 1"),
+        ("loss.streaming.num_hashes=17", "less than or equal to 16"),
+        ("loss.streaming.num_buckets=0", "greater than or equal to 1"),
+        ("loss.streaming.start_gap=0", "greater than 0"),
+        ("negatives.sampled=-1", "greater than or equal to 0"),
+        ("negatives.sampled_from=log_uniform", "'uniform' or 'popularity'"),
+        ("negatives.hardest=0", "greater than or equal to 1"),
+        ("negatives.mined.hard_fraction=0", "greater than 0"),
+        ("negatives.mined.every_epochs=0", "greater than or equal to 1"),
+        ("negatives.mined.first_rank=0", "greater than or equal to 1"),
+        ("negatives.mined.first_rank=101", "first_rank 101 is behind last_rank 100"),
+        ("negatives.bank.momentum=1", "less than 1"),
+        ("negatives.bank.size=5", "unknown key.*negatives.bank.size"),
+        ("training.chunk_size=0", "greater than or equal to 1"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(config, setting, message):
@@ -98,6 +121,10 @@ def test_digest_ignores_places_and_nothing_else(config):
         ),
         lambda: SplitRule(validation_fraction=0.5, test_fraction=0.5),
         lambda: Loss(temperature=-1.0),
+        lambda: Loss(temperature=0.0),
+        lambda: Loss(temperature=20.0, learn_temperature=True),
+        lambda: Loss(temperature_range=(1.0, 0.1)),
+        lambda: Mined(first_rank=5, last_rank=4),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(build):
@@ -110,3 +137,25 @@ def test_history_belongs_to_the_query_and_bias_needs_an_id(config):
         with_settings(config, ["candidate.features=[{name: history, kind: history}]"])
     with pytest.raises(UserError, match="candidate_bias needs"):
         with_settings(config, ["candidate.features=[{name: title, kind: categorical}]"])
+
+
+def test_a_fixed_temperature_may_lie_outside_the_range_of_a_learned_one():
+    assert Loss(temperature=20.0).temperature == 20
+
+
+def test_bounds_of_the_learned_temperature_are_float32_and_hold_its_start():
+    loss = Loss(temperature=0.05, learn_temperature=True, temperature_range=(0.05, 3.0))
+    low, high = loss.log_temperature_range
+    assert (low, high) == (np.float32(np.log(0.05)), np.float32(np.log(3.0)))
+    assert np.exp([low, high]) == pytest.approx([0.05, 3.0], rel=1e-6)
+
+
+def test_refused_rooms_are_named_on_one_line_of_a_command(config):
+    with pytest.raises(UserError, match=r"loss.log_q=streaming knows only.*turn off negatives.sampled") as error:
+        with_settings(config, ["loss.log_q=streaming", "negatives.sampled=16"])
+    assert "\n" not in str(error.value)
+
+
+def test_settings_of_the_negatives_change_the_digest(config):
+    for setting in ("negatives.sampled=8", "negatives.bank.num_batches=2", "training.chunk_size=64"):
+        assert with_settings(config, [setting]).digest() != config.digest(), setting

@@ -70,13 +70,33 @@ class Stack(Protocol):
     indexes: Mapping[str, type[Index]]
     """Backend name -> index class, `exact` included; a backend that this machine cannot load is absent."""
 
+    def replica(self) -> tuple[int, int]:
+        """Number of this process, from 0, and how many processes train together; (0, 1) where none are configured.
+
+        Read from the environment that the framework itself reads: `RANK` and `WORLD_SIZE` of torchrun, `TF_CONFIG` of
+        TensorFlow. It is asked before anything else, so it imports no framework where one process is all there is.
+
+        Raises:
+            UserError: the environment says something that cannot be.
+        """
+        ...
+
+    def any_replica(self, flag: bool) -> bool:
+        """Say on every replica whether `flag` is true on at least one of them; with one process it is `flag`.
+
+        All replicas call it, in the same order with respect to the trainer's steps, and none returns before all have
+        called. It may be called once `trainer` has been.
+        """
+        ...
+
     def trainer(
         self, config: RunConfig, sizes: VocabularySizes, state: TrainerState, catalogue: FeatureArrays
     ) -> Trainer:
         """Build a trainer at the given state; dropout and everything random derive from config.seed and the step.
 
         `catalogue` holds the encoded features of all candidates, leading dimension V: full softmax encodes them, gBCE
-        needs their number.
+        needs their number. Where several processes train together, this is where they meet; the trainer is given whole
+        batches and takes its own rows.
         """
         ...
 

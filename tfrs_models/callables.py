@@ -6,10 +6,13 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from retrieval_contract.arrays import AnyArray, Batch, FeatureArrays, Float32Array
+from retrieval_contract.arrays import AnyArray, BankColumns, Batch, FeatureArrays, Float32Array
 from retrieval_contract.config import RunConfig
+from retrieval_contract.data.shards import shard
 from retrieval_contract.weights.names import VocabularySizes
 from tfrs_models.inputs import any_length, batch_tensors, choose_device, feature_tensors
+from tfrs_models.negatives.columns import Columns
+from tfrs_models.negatives.replicas import num_replicas, replica, run, strategy
 from tfrs_models.towers.two_tower import TwoTower
 from tfrs_models.training.model import RetrievalModel
 from tfrs_models.weights import assign, parameters_by_name
@@ -82,23 +85,43 @@ def loss_and_gradients(
     batch: Batch,
     *,
     dtype: Literal["float32", "float64"],
+    catalogue: FeatureArrays | None = None,
+    bank: BankColumns | None = None,
 ) -> tuple[float, dict[str, AnyArray]]:
     """Loss of a batch and its gradient, for comparison with another implementation.
 
+    Of several processes each is given the whole batch, takes its own rows, and returns what the whole batch gives.
+
     Args:
-        config: the run; dropout does not act.
+        config: the run; dropout does not act, `training.chunk_size` does.
         sizes: rows of each vocabulary by side and feature.
         weights: by canonical name.
         batch: the batch.
         dtype: of everything that is computed.
+        catalogue: encoded features of all candidates; full softmax and gbce cannot do without.
+        bank: columns of earlier batches; none means none, whatever the config says.
 
     Returns:
         Loss in nats per query, and the gradient of every parameter by canonical name, dense, of type `dtype`.
     """
-    model = RetrievalModel(config, sizes, dtype)
+    strategy()
+    model = RetrievalModel(config, sizes, dtype, catalogue)
     assign(model.towers, weights)
     variables = parameters_by_name(model.towers)
-    with tf.GradientTape() as tape:
-        loss = model.compute_loss(batch_tensors(batch, dtype))
-    gradients = tape.gradient(loss, variables)
-    return float(loss), {name: tf.convert_to_tensor(gradients[name]).numpy() for name in variables}
+    own = shard(batch, replica(), num_replicas())
+    columns = None if bank is None else _bank_tensors(bank, dtype)
+
+    def find(inputs: Any) -> Any:
+        step = model.loss_and_gradients(variables, inputs, bank=columns)
+        return step.loss, {name: tf.convert_to_tensor(gradient) for name, gradient in step.gradients.items()}
+
+    # One process computes it operation by operation: compiling takes longer than one batch of a test.
+    compiled = find if num_replicas() == 1 else tf.function(find, autograph=False)
+    loss, gradients = run(compiled, batch_tensors(own, dtype))
+    return float(loss), {name: gradients[name].numpy() for name in variables}
+
+
+def _bank_tensors(bank: BankColumns, dtype: str) -> Columns:
+    floats = (bank.vectors, bank.log_q, bank.bias)
+    vectors, log_q, bias = (None if x is None else tf.convert_to_tensor(x.astype(dtype)) for x in floats)
+    return Columns(vectors, tf.convert_to_tensor(bank.rows), log_q, bias)

@@ -1,11 +1,14 @@
-"""One small problem for the tests of this stack: every kind of feature, duplicates, padding, and an empty list."""
+"""One small problem for the tests of this stack: every kind of feature, duplicates, padding, and an empty list.
+
+Batches carry what the configuration asks for: sampled columns, impressions, known positives, the explicit mask.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from retrieval_contract.arrays import Batch
+from retrieval_contract.arrays import BankColumns, Batch, Impressions, KnownPositives, SampledColumns
 from retrieval_contract.config import RunConfig
 from retrieval_contract.config_text import config_from_tree
 from retrieval_contract.weights.names import parameter_table
@@ -37,9 +40,16 @@ TREE = {
     },
     "model": {"dim": 4, "normalize": True, "candidate_bias": True},
     "loss": {"temperature": 0.5},
+    "negatives": {},
     "optimizer": {"kind": "adam", "learning_rate": 0.01},
     "training": {"batch_size": 6, "device": "cpu"},
 }
+CATALOGUE = {
+    "candidate_id": np.asarray([2, 3, 4, 1, 1, 5, 6], np.int32),
+    "genres": np.asarray([[2, 3], [4, 0], [0, 0], [5, 1], [2, 0], [1, 2], [3, 0]], np.int32),
+}
+"""Features of all candidates by entity row; rows 3 and 4 are unknown to the vocabulary."""
+NUM_CANDIDATES = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +58,7 @@ class Problem:
     sizes: dict
     weights: dict
     batches: list
+    catalogue: dict
 
     @property
     def table(self):
@@ -81,10 +92,42 @@ def _make_problem(**branches):
         weights[name] = generator.normal(size=parameter.shape, scale=0.5).astype(np.float32)
         if "embedding" in name:
             weights[name][0] = 0
-    return Problem(config=config, sizes=SIZES, weights=weights, batches=[_make_batch(seed) for seed in range(4)])
+    for bounded, (low, high) in {"loss.log_temperature": config.loss.log_temperature_range}.items():
+        if bounded in weights:
+            weights[bounded] = np.clip(weights[bounded], low, high)
+    batches = [_make_batch(seed, config) for seed in range(4)]
+    return Problem(config=config, sizes=SIZES, weights=weights, batches=batches, catalogue=CATALOGUE)
 
 
-def _make_batch(seed):
+@pytest.fixture(scope="module")
+def module_problem():
+    """`make_problem` for fixtures that live as long as a file of tests."""
+    return _make_problem
+
+
+@pytest.fixture
+def make_bank():
+    return _make_bank
+
+
+@pytest.fixture(scope="module")
+def module_bank():
+    return _make_bank
+
+
+def _make_bank(config, num_columns=5, seed=0):
+    """Columns of earlier batches, some of candidates that stand in the batch too."""
+    generator = np.random.default_rng([3, seed])
+    bias = generator.normal(size=num_columns).astype(np.float32) if config.model.candidate_bias else None
+    return BankColumns(
+        vectors=generator.normal(size=(num_columns, config.model.dim), scale=0.5).astype(np.float32),
+        rows=generator.integers(0, NUM_CANDIDATES, num_columns).astype(np.int32),
+        log_q=np.log(generator.uniform(0.05, 0.3, num_columns)).astype(np.float32),
+        bias=bias,
+    )
+
+
+def _make_batch(seed, config):
     """Rows 8 (query_id) and 7 (candidate_id) are in no batch; candidates repeat, lists hold padding or nothing."""
     generator = np.random.default_rng([1, seed])
     candidate_rows = np.asarray([0, 1, 1, 2, 3, 4], np.int32)
@@ -104,4 +147,36 @@ def _make_batch(seed):
         candidate_rows=candidate_rows,
         log_q=np.log(generator.uniform(0.05, 0.3, 6)).astype(np.float32)[candidate_rows],
         weights=np.asarray([1, 0.5, 2, 1, 0, 1], np.float32),
+        **_extras(np.random.default_rng([2, seed]), config.negatives, candidate_rows),
     )
+
+
+def _extras(generator, negatives, candidate_rows):
+    """Optional fields, of a stream of their own; impressions and sampled columns hold positives of the batch too."""
+    extras, num_sampled = {}, negatives.sampled + negatives.mined.per_example * 6
+    if num_sampled:
+        extras["sampled"] = SampledColumns(**_drawn(generator, (num_sampled,)))
+    if negatives.impressions:
+        shape = (6, negatives.impressions)
+        allowed = generator.random(shape) < 0.7
+        allowed[2] = False
+        extras["impressions"] = Impressions(**_drawn(generator, shape), allowed=allowed)
+    if negatives.mask_known_positives:
+        pairs = sorted({(i, row) for i, row in enumerate(candidate_rows.tolist())} | {(0, 2), (0, 6), (3, 1), (5, 0)})
+        places, rows = np.asarray(pairs, np.int32).T
+        extras["known_positives"] = KnownPositives(places=places, rows=rows)
+    if negatives.mask_not_yet_seen:
+        allowed = generator.random((6, 6 + num_sampled)) < 0.8
+        allowed[np.arange(6), np.arange(6)] = True
+        extras["allowed"] = allowed
+    return extras
+
+
+def _drawn(generator, shape):
+    rows = generator.integers(0, NUM_CANDIDATES, shape).astype(np.int32)
+    log_q = np.log(generator.uniform(0.05, 0.3, NUM_CANDIDATES)).astype(np.float32)[rows]
+    return {
+        "features": {name: values[rows.ravel()] for name, values in CATALOGUE.items()},
+        "rows": rows,
+        "log_q": log_q,
+    }

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from retrieval_contract.arrays import Batch, FeatureArrays
+from retrieval_contract.arrays import Batch, FeatureArrays, Impressions, SampledColumns
 from retrieval_contract.errors import UserError
 
 
@@ -16,15 +16,37 @@ def batch_tensors(batch: Batch, dtype: str = "float32") -> dict[str, Any]:
         dtype: of log_q and weights.
 
     Returns:
-        The batch's fields by name; the two bundles of features as dictionaries.
+        The batch's fields by name, those that are None left out; bundles as dictionaries.
     """
-    return {
+    tensors: dict[str, Any] = {
         "query_features": feature_tensors(batch.query_features),
         "candidate_features": feature_tensors(batch.candidate_features),
         "query_rows": tf.convert_to_tensor(batch.query_rows),
         "candidate_rows": tf.convert_to_tensor(batch.candidate_rows),
         "log_q": tf.convert_to_tensor(batch.log_q.astype(dtype)),
         "weights": tf.convert_to_tensor(batch.weights.astype(dtype)),
+    }
+    if batch.sampled is not None:
+        tensors["sampled"] = _drawn_tensors(batch.sampled, dtype)
+    if batch.impressions is not None:
+        allowed_BX = tf.convert_to_tensor(batch.impressions.allowed)
+        tensors["impressions"] = {**_drawn_tensors(batch.impressions, dtype), "allowed": allowed_BX}
+    if batch.known_positives is not None:
+        known = batch.known_positives
+        tensors["known_positives"] = {
+            "places": tf.convert_to_tensor(known.places),
+            "rows": tf.convert_to_tensor(known.rows),
+        }
+    if batch.allowed is not None:
+        tensors["allowed"] = tf.convert_to_tensor(batch.allowed)
+    return tensors
+
+
+def _drawn_tensors(drawn: SampledColumns | Impressions, dtype: str) -> dict[str, Any]:
+    return {
+        "features": feature_tensors(drawn.features),
+        "rows": tf.convert_to_tensor(drawn.rows),
+        "log_q": tf.convert_to_tensor(drawn.log_q.astype(dtype)),
     }
 
 

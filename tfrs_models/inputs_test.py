@@ -20,6 +20,27 @@ def test_a_float64_batch_has_float64_log_q_and_weights(problem):
     assert tensors["query_rows"].dtype == "int32"
 
 
+def test_fields_that_are_none_are_left_out(problem):
+    assert not {"sampled", "impressions", "known_positives", "allowed"} & set(batch_tensors(problem.batches[0]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_source_of_negatives_arrives_unchanged(make_problem, dtype):
+    drawn = {"sampled": 4, "impressions": 2, "mask_known_positives": True, "mask_not_yet_seen": True}
+    batch = make_problem(negatives=drawn).batches[0]
+    tensors = batch_tensors(batch, dtype)
+    for name in ("sampled", "impressions"):
+        bundle, found = getattr(batch, name), tensors[name]
+        np.testing.assert_array_equal(found["rows"], bundle.rows)
+        np.testing.assert_array_equal(found["log_q"], bundle.log_q)
+        assert found["log_q"].dtype == dtype
+        assert found["features"]["genres"].numpy().tobytes() == bundle.features["genres"].tobytes()
+    np.testing.assert_array_equal(tensors["impressions"]["allowed"], batch.impressions.allowed)
+    np.testing.assert_array_equal(tensors["known_positives"]["places"], batch.known_positives.places)
+    np.testing.assert_array_equal(tensors["known_positives"]["rows"], batch.known_positives.rows)
+    np.testing.assert_array_equal(tensors["allowed"], batch.allowed)
+
+
 def test_features_keep_names_and_types(problem):
     features = problem.batches[0].query_features
     tensors = feature_tensors(features)

@@ -1,9 +1,10 @@
 """What this stack offers to the verbs; TensorFlow is imported when it is asked for something, so `--help` is quick."""
 
 import importlib.util
+import os
 from collections.abc import Iterator, Mapping
 
-from retrieval_contract.arrays import Float32Array
+from retrieval_contract.arrays import FeatureArrays, Float32Array
 from retrieval_contract.config import RunConfig
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.protocol import Index
@@ -46,11 +47,29 @@ class _TfrsModels:
     def __init__(self) -> None:
         self.indexes: Mapping[str, type[Index]] = _Indexes()
 
-    def trainer(self, config: RunConfig, sizes: VocabularySizes, state: TrainerState) -> Trainer:
-        """Build a trainer at the given state."""
+    def replica(self) -> tuple[int, int]:
+        """Number of this process, and how many train together, as `TF_CONFIG` says."""
+        if "TF_CONFIG" not in os.environ:
+            return 0, 1
+        from tfrs_models.negatives import replicas
+
+        return replicas.replica(), replicas.num_replicas()
+
+    def any_replica(self, flag: bool) -> bool:
+        """Say on every replica whether `flag` is true on at least one of them."""
+        if self.replica() == (0, 1):
+            return flag
+        from tfrs_models.negatives import replicas
+
+        return replicas.any_replica(flag)
+
+    def trainer(
+        self, config: RunConfig, sizes: VocabularySizes, state: TrainerState, catalogue: FeatureArrays
+    ) -> Trainer:
+        """Build a trainer at the given state; several processes meet here."""
         from tfrs_models.training.trainer import TwoTowerTrainer
 
-        return TwoTowerTrainer(config, sizes, state)
+        return TwoTowerTrainer(config, sizes, state, catalogue)
 
     def encoders(self, config: RunConfig, sizes: VocabularySizes, weights: Mapping[str, Float32Array]) -> Encoders:
         """Build the towers from canonical weights, on the device that the config names."""

@@ -11,16 +11,28 @@ import tensorflow as tf
 
 from retrieval_contract.arrays import AnyArray
 from retrieval_contract.errors import UserError
-from retrieval_contract.weights.names import CANDIDATE_BIAS, Side, dense_bias_name, embedding_name, kernel_name
+from retrieval_contract.weights.names import (
+    CANDIDATE_BIAS,
+    LOG_TEMPERATURE,
+    SIGMOID_BIAS,
+    Side,
+    dense_bias_name,
+    embedding_name,
+    kernel_name,
+)
 from tfrs_models.towers.mlp_tower import MlpTower
 from tfrs_models.towers.two_tower import TwoTower
 
 
 def parameters_by_name(model: TwoTower) -> dict[str, tf.Variable]:
     """The table: canonical name -> variable, of every weight."""
-    named = _tower_variables("query", model.query) | _tower_variables("candidate", model.candidate)
-    if model.bias_table is not None:
-        named[CANDIDATE_BIAS] = model.bias_table
+    named = tower_variables("query", model.query) | tower_variables("candidate", model.candidate)
+    alone = {
+        CANDIDATE_BIAS: model.bias_table,
+        LOG_TEMPERATURE: model.log_temperature,
+        SIGMOID_BIAS: model.sigmoid_bias,
+    }
+    named |= {name: variable for name, variable in alone.items() if variable is not None}
     unnamed = {variable.ref() for variable in model.variables} - {variable.ref() for variable in named.values()}
     assert not unnamed, f"variables without a canonical name: {[ref.deref().name for ref in unnamed]}"
     return named
@@ -62,7 +74,8 @@ def read(variables: Mapping[str, tf.Variable]) -> dict[str, AnyArray]:
     return {name: np.array(variable.numpy()) for name, variable in variables.items()}
 
 
-def _tower_variables(side: Side, tower: MlpTower) -> dict[str, tf.Variable]:
+def tower_variables(side: Side, tower: MlpTower) -> dict[str, tf.Variable]:
+    """One tower's part of the table."""
     named = {embedding_name(side, feature): table for feature, table in tower.features.tables.items()}
     for number, layer in enumerate(tower.dense.layers):
         named[kernel_name(side, number)] = layer.kernel

@@ -16,6 +16,15 @@ def test_the_table_is_the_canonical_one(problem, model):
     assert shapes == {name: parameter.shape for name, parameter in problem.table.items()}
 
 
+@pytest.mark.parametrize("loss", [{"learn_temperature": True}, {"kind": "sigmoid", "log_q": "none"}], ids=str)
+def test_numbers_that_the_loss_learns_are_in_the_table(make_problem, loss):
+    problem = make_problem(loss=loss)
+    model = TwoTower(problem.config, problem.sizes)
+    shapes = {name: tuple(variable.shape) for name, variable in parameters_by_name(model).items()}
+    assert shapes == {name: parameter.shape for name, parameter in problem.table.items()}
+    assert any(name.startswith("loss.") for name in shapes)
+
+
 def test_extract_inverts_assign_to_the_byte(problem, model):
     assign(model, problem.weights)
     arrays = extract(model)

@@ -10,13 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval_contract.arrays import AnyArray, Batch, FeatureArrays, Float32Array
+from retrieval_contract.arrays import AnyArray, BankColumns, Batch, FeatureArrays, Float32Array
 from retrieval_contract.config import RunConfig
 from retrieval_contract.errors import RunError
 from retrieval_contract.weights.names import VocabularySizes
 from torch_reference.inputs import FeatureTensors, batch_tensors, choose_device, feature_tensors
+from torch_reference.negatives.columns import Columns
+from torch_reference.negatives.replicas import summed
 from torch_reference.towers.two_tower import TwoTower
+from torch_reference.training.cached_gradient import backward, no_draws
 from torch_reference.training.model import RetrievalModel
+from torch_reference.training.trainer import own_rows
 from torch_reference.weights import assign, extract_gradients
 
 CHUNK_ROWS = 4_096
@@ -76,8 +80,13 @@ def loss_and_gradients(
     batch: Batch,
     *,
     dtype: Literal["float32", "float64"],
+    catalogue: FeatureArrays | None = None,
+    bank: BankColumns | None = None,
 ) -> tuple[float, dict[str, AnyArray]]:
     """Compute the loss of one batch and its gradient by every weight, on the CPU and without dropout.
+
+    With `training.chunk_size` the gradient is taken in chunks. Where several processes train together, each is given
+    the whole batch, takes its own rows, and all return the loss and the gradients of the whole.
 
     Args:
         config: the run.
@@ -85,12 +94,30 @@ def loss_and_gradients(
         weights: canonical name -> array, float32 or float64.
         batch: B examples.
         dtype: of everything, tables included.
+        catalogue: encoded features of all candidates; the losses full_softmax and gbce need it.
+        bank: columns of earlier batches; none means there are none.
 
     Returns:
         Loss, and canonical name -> dense gradient in the canonical layout; before clipping, without weight decay.
     """
-    model = RetrievalModel(config, sizes, dtype).to(getattr(torch, dtype)).eval()
+    features = None if catalogue is None else feature_tensors(catalogue, dtype=dtype)
+    model = RetrievalModel(config, sizes, dtype, features).to(getattr(torch, dtype)).eval()
     assign(model.towers, weights)
-    loss = model.compute_loss(batch_tensors(batch, dtype))
-    loss.backward()
-    return loss.item(), extract_gradients(model.towers)
+    loss, _ = backward(
+        model,
+        batch_tensors(own_rows(batch), dtype),
+        bank=None if bank is None else _bank_columns(bank, dtype),
+        draws=no_draws,
+        chunk_size=config.training.chunk_size,
+    )
+    for parameter in model.parameters():
+        parameter.grad = None if parameter.grad is None else summed(parameter.grad)
+    return summed(loss).item(), extract_gradients(model.towers)
+
+
+def _bank_columns(bank: BankColumns, dtype: str) -> Columns:
+    arrays: dict[str, AnyArray] = {"vectors": bank.vectors, "rows": bank.rows, "log_q": bank.log_q}
+    if bank.bias is not None:
+        arrays["bias"] = bank.bias
+    tensors = feature_tensors(arrays, dtype=dtype)
+    return Columns(tensors["vectors"], tensors["rows"], tensors["log_q"], tensors.get("bias"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from retrieval_contract.config import Loss, Negatives
 from retrieval_contract.errors import RunError, UserError
 from torch_reference import callables
 from torch_reference.callables import TwoTowerEncoders, loss_and_gradients
@@ -75,17 +76,36 @@ def test_vectors_that_are_not_finite_do_not_leave(make_example):
         encoders(example).encode_queries(features)
 
 
-def test_gradients_are_numerically_right_in_the_canonical_layout(make_example):
-    example, batch = make_example(), make_example().batch(0)
+GRADIENTS = {
+    "softmax": {},
+    "learned temperature": {"loss": Loss(temperature=0.5, learn_temperature=True)},
+    "bpr": {"loss": Loss(kind="bpr", log_q="none")},
+    "triplet": {"loss": Loss(kind="triplet", log_q="none")},
+    "contrastive": {"loss": Loss(kind="contrastive", log_q="none", margin=0.9), "candidate_bias": False},
+    "sigmoid": {"loss": Loss(kind="sigmoid", log_q="none", sigmoid_bias=-1.0)},
+    "gbce": {"loss": Loss(kind="gbce", log_q="none")},
+    "hardest": {"negatives": Negatives(hardest=2)},
+    "full softmax": {"loss": Loss(kind="full_softmax", log_q="none")},
+}
+
+
+@pytest.mark.parametrize("case", GRADIENTS)
+def test_gradients_are_numerically_right_in_the_canonical_layout(make_example, case):
+    example = make_example(**GRADIENTS[case])
+    whole = case == "full softmax"
+    batch, bank = (example.batch(0), None) if whole else (example.rich_batch(0), example.bank(0))
     weights = {name: array.astype(np.float64) for name, array in example.weights.items()}
+
+    def computed(weights):
+        settings = {"dtype": "float64", "catalogue": example.catalogue, "bank": bank}
+        return loss_and_gradients(example.config, example.sizes, weights, batch, **settings)
 
     def loss_at(name, place, value):
         changed = weights[name].copy()
         changed[place] = value
-        changed = {**weights, name: changed}
-        return loss_and_gradients(example.config, example.sizes, changed, batch, dtype="float64")[0]
+        return computed({**weights, name: changed})[0]
 
-    loss, gradients = loss_and_gradients(example.config, example.sizes, weights, batch, dtype="float64")
+    loss, gradients = computed(weights)
     assert list(gradients) == list(weights)
     generator, step = np.random.default_rng(0), 1e-5
     for name, gradient in gradients.items():
@@ -103,6 +123,27 @@ def test_gradients_are_numerically_right_in_the_canonical_layout(make_example):
     for name in gradients:
         assert "embedding" not in name or (gradients[name][0] == 0).all()
     assert loss > 0
+
+
+def test_the_bank_gives_columns_and_takes_no_gradient(make_example):
+    example = make_example()
+    arguments = (example.config, example.sizes, example.weights, example.batch(0))
+    without, _ = loss_and_gradients(*arguments, dtype="float64")
+    bank = example.bank(0)
+    with_bank, gradients = loss_and_gradients(*arguments, dtype="float64", bank=bank)
+    assert with_bank > without + 0.1
+    far = replace(bank, log_q=np.full(7, 1e4, np.float32))  # logits of -1e4: no part of the sum
+    assert loss_and_gradients(*arguments, dtype="float64", bank=far)[0] == pytest.approx(without, rel=1e-12)
+    hits = replace(bank, rows=np.full(7, 99, np.int32))
+    assert loss_and_gradients(*arguments, dtype="float64", bank=hits)[0] > with_bank
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("kind", ["full_softmax", "gbce"])
+def test_a_loss_that_needs_the_catalogue_says_so(make_example, kind):
+    example = make_example(loss=Loss(kind=kind, log_q="none"))
+    with pytest.raises(AssertionError, match="needs the catalogue"):
+        loss_and_gradients(example.config, example.sizes, example.weights, example.batch(0), dtype="float64")
 
 
 def test_float32_is_close_to_float64_and_weights_scale_out(make_example):

@@ -35,3 +35,22 @@ def test_a_gpu_that_is_not_there_is_the_users_mistake():
     assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
     with pytest.raises(UserError, match="torch sees no GPU"):
         choose_device("cuda")
+
+
+def test_optional_fields_are_carried_where_they_are_and_absent_where_not(make_example):
+    example = make_example()
+    plain, batch = batch_tensors(example.batch(0)), example.rich_batch(0)
+    assert not {"sampled", "impressions", "known_positives", "allowed"} & set(plain)
+    tensors = batch_tensors(batch, "float64")
+    assert tensors["allowed"].dtype == tensors["impressions"]["allowed"].dtype == torch.bool
+    assert tensors["sampled"]["log_q"].dtype == tensors["impressions"]["log_q"].dtype == torch.float64
+    assert tensors["known_positives"]["places"].dtype == tensors["sampled"]["rows"].dtype == torch.int64
+    for name in ("sampled", "impressions", "known_positives"):
+        bundle = getattr(batch, name)
+        for field, tensor in tensors[name].items():
+            array = getattr(bundle, field)
+            parts = array.items() if field == "features" else [(field, array)]
+            for key, values in parts:
+                found = tensor[key] if field == "features" else tensor
+                np.testing.assert_array_equal(found.numpy(), values)
+    np.testing.assert_array_equal(tensors["allowed"].numpy(), batch.allowed)

@@ -1,16 +1,25 @@
 """What this stack offers to the verbs."""
 
+import datetime
+import os
 from collections.abc import Mapping
 from typing import final
 
-from retrieval_contract.arrays import Float32Array
+import torch
+
+from retrieval_contract.arrays import FeatureArrays, Float32Array
 from retrieval_contract.config import RunConfig
+from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.exact import ExactIndex
 from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.stack import Encoders, Stack, Trainer, TrainerState
 from retrieval_contract.weights.names import VocabularySizes
 from torch_reference.callables import TwoTowerEncoders
+from torch_reference.negatives.replicas import summed
 from torch_reference.training.trainer import TwoTowerTrainer
+
+_LONGEST_WAIT = datetime.timedelta(hours=24)
+"""How long a replica waits for another: as long as mining the hard negatives of a large catalogue may take."""
 
 
 def _indexes() -> dict[str, type[Index]]:
@@ -35,9 +44,31 @@ class _TorchReference:
         self.name = "torch_reference"
         self.indexes: Mapping[str, type[Index]] = _indexes()
 
-    def trainer(self, config: RunConfig, sizes: VocabularySizes, state: TrainerState) -> Trainer:
-        """Build a trainer at the given state."""
-        return TwoTowerTrainer(config, sizes, state)
+    def replica(self) -> tuple[int, int]:
+        """Number of this process and how many there are, as `torchrun` says in `RANK` and `WORLD_SIZE`.
+
+        Raises:
+            UserError: what they say cannot be.
+        """
+        said = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
+        if said[1] in ("", "1"):
+            return 0, 1
+        if not all(text.isdecimal() for text in said) or int(said[0]) >= int(said[1]):
+            what = "RANK={!r} and WORLD_SIZE={!r} name no process".format(*said)
+            raise UserError(what, where="environment", todo="start with torchrun, or unset WORLD_SIZE")
+        return int(said[0]), int(said[1])
+
+    def any_replica(self, flag: bool) -> bool:
+        """Say whether `flag` is true in one of the processes; all meet here."""
+        return bool(summed(torch.tensor(float(flag))) > 0)
+
+    def trainer(
+        self, config: RunConfig, sizes: VocabularySizes, state: TrainerState, catalogue: FeatureArrays
+    ) -> Trainer:
+        """Build a trainer at the given state; where several processes train together, meet the others first."""
+        if self.replica()[1] > 1 and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("gloo", timeout=_LONGEST_WAIT)
+        return TwoTowerTrainer(config, sizes, state, catalogue)
 
     def encoders(self, config: RunConfig, sizes: VocabularySizes, weights: Mapping[str, Float32Array]) -> Encoders:
         """Build the towers from canonical weights, on the configured device."""

@@ -14,12 +14,15 @@ from retrieval_contract.arrays import AnyArray
 from retrieval_contract.errors import UserError
 from retrieval_contract.weights.names import (
     CANDIDATE_BIAS,
+    LOG_TEMPERATURE,
+    SIGMOID_BIAS,
     Side,
     dense_bias_name,
     embedding_name,
     kernel_name,
     parameter_table,
 )
+from torch_reference.negatives.bank import NegativeBank
 from torch_reference.towers.mlp_tower import MlpTower
 from torch_reference.towers.two_tower import TwoTower
 
@@ -41,6 +44,9 @@ def name_table(model: TwoTower) -> dict[str, Place]:
     table = {**_tower_places("query", model.query), **_tower_places("candidate", model.candidate)}
     if model.bias is not None:
         table[CANDIDATE_BIAS] = Place(model.bias.weight)
+    for name, number in ((LOG_TEMPERATURE, model.log_temperature), (SIGMOID_BIAS, model.sigmoid_bias)):
+        if number is not None:
+            table[name] = Place(number)
     assert list(table) == list(parameter_table(model.config, model.sizes))
     assert {id(place.parameter) for place in table.values()} == {id(parameter) for parameter in model.parameters()}
     return table
@@ -88,6 +94,21 @@ def extract_slots(model: TwoTower, slots: Slots) -> dict[str, AnyArray]:
         for slot, tensors in slots.items()
         for name, tensor in tensors.items()
     }
+
+
+def assign_bank(bank: NegativeBank, arrays: Mapping[str, AnyArray]) -> None:
+    """Copy canonical arrays into a bank.
+
+    Raises:
+        UserError: a name too many or too few, another shape, or a value that is not finite; nothing is copied then.
+    """
+    _assign({name: (tensor, False) for name, tensor in bank.tensors.items()}, arrays, "bank")
+
+
+def extract_bank(bank: NegativeBank) -> dict[str, AnyArray]:
+    """Copy a bank's ring out as canonical arrays."""
+    arrays = {name: _array(tensor, False) for name, tensor in bank.tensors.items()}
+    return {**arrays, "rows": arrays["rows"].astype(np.int32)}
 
 
 def extract_gradients(model: TwoTower) -> dict[str, AnyArray]:

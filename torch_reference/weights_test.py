@@ -2,9 +2,21 @@ import numpy as np
 import pytest
 import torch
 
+from retrieval_contract.config import Loss
 from retrieval_contract.errors import UserError
+from torch_reference.negatives.bank import NegativeBank
+from torch_reference.negatives.columns import Columns
 from torch_reference.towers.two_tower import TwoTower
-from torch_reference.weights import assign, assign_slots, extract, extract_slots, name_table, parameters_by_name
+from torch_reference.weights import (
+    assign,
+    assign_bank,
+    assign_slots,
+    extract,
+    extract_bank,
+    extract_slots,
+    name_table,
+    parameters_by_name,
+)
 
 
 @pytest.fixture
@@ -79,3 +91,46 @@ def test_slots_have_the_layout_of_their_parameters(model_and_arrays):
     assert all(extracted[name].tobytes() == array.tobytes() for name, array in canonical.items())
     with pytest.raises(UserError, match=r"missing: velocity/candidate\.bias"):
         assign_slots(model, slots, {n: a for n, a in canonical.items() if n != "velocity/candidate.bias"})
+
+
+def test_what_the_loss_learns_has_its_names(make_example):
+    example = make_example(loss=Loss(kind="sigmoid", log_q="none", learn_temperature=True))
+    model = TwoTower(example.config, example.sizes)
+    assert list(name_table(model))[-2:] == ["loss.log_temperature", "loss.sigmoid_bias"]
+    assign(model, example.weights)
+    assert model.sigmoid_bias.tolist() == [-10]
+    extracted = extract(model)
+    assert all(extracted[name].tobytes() == array.tobytes() for name, array in example.weights.items())
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_bank_comes_back_to_the_byte(has_bias):
+    bank = NegativeBank(4, 2, has_bias)
+    bank.enqueue(Columns(torch.randn(6, 2), torch.arange(6), torch.randn(6), torch.randn(6) if has_bias else None))
+    arrays = extract_bank(bank)
+    assert {name: array.dtype.name for name, array in arrays.items()} == {
+        "vectors": "float32",
+        "rows": "int32",
+        "log_q": "float32",
+        **({"bias": "float32"} if has_bias else {}),
+        "enqueued": "int64",
+    }
+    again = NegativeBank(4, 2, has_bias)
+    assign_bank(again, arrays)
+    assert all(array.tobytes() == arrays[name].tobytes() for name, array in extract_bank(again).items())
+    arrays["vectors"][:] = 7
+    assert (again.tensors["vectors"] != 7).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vectors": np.zeros((5, 2), np.float32)}, r"vectors has shape \(5, 2\), not \(4, 2\)"),
+        ({"log_q": np.full(4, np.nan, np.float32)}, "log_q holds values that are not finite"),
+        ({"places": np.zeros(4)}, "left over: places"),
+    ],
+)
+def test_a_bank_that_does_not_fit_is_named(change, message):
+    bank = NegativeBank(4, 2, False)
+    with pytest.raises(UserError, match=message):
+        assign_bank(bank, extract_bank(bank) | change)

@@ -4,14 +4,17 @@ Source: Adagrad: Duchi et al. 2011; Adam: Kingma and Ba 2015, algorithm 1 (epsil
 Loshchilov and Hutter 2019, algorithm 2 with the decay first and scaled by the learning rate; SGD with heavy-ball
 momentum: Sutskever et al. 2013 in the form v = mu v + g; p -= lr v. Clipping: Pascanu et al. 2013, algorithm 1.
 Row-sparse: of a table only the rows that the step's batches looked up move, value and slots alike; t counts all steps.
+A step: loss of all its batches, with the bank as it stands; the move; parameters put back inside their bounds; then the
+average and the bank.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity_tests.oracles import model
+from parity_tests.oracles import bank, logits, model
 from parity_tests.oracles.towers import Array, Arrays, NamedArrays
 from retrieval_contract.arrays import Batch
 from retrieval_contract.config import Optimizer, RunConfig
@@ -24,13 +27,28 @@ SLOTS = {
 }
 
 
-def initial_state(settings: Optimizer, weights: NamedArrays) -> Arrays:
-    """State before the first step: weights, slots at their start, step 0."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step's state and report."""
+
+    state: Arrays
+    """After the step."""
+    loss: float
+    """Mean over the batches, at the weights before the step."""
+    norm: float
+    """Of the mean gradient, before clipping."""
+    temperature: float
+    """That the step's logits were divided by."""
+
+
+def initial_state(config: RunConfig, weights: NamedArrays) -> Arrays:
+    """State before the first step: weights, slots at their start, step 0, an empty bank."""
+    settings = config.optimizer
     state = {f"weights/{name}": np.asarray(array, np.float64) for name, array in weights.items()}
     start = settings.initial_accumulator if settings.kind == "adagrad" else 0.0
     for slot in slots_of(settings):
         state |= {f"slots/{slot}/{name}": np.full(np.shape(array), start) for name, array in weights.items()}
-    return state | {"step": np.asarray(0.0)}
+    return state | {"step": np.asarray(0.0)} | bank.initial_state(config, weights)
 
 
 def slots_of(settings: Optimizer) -> tuple[str, ...]:
@@ -47,7 +65,8 @@ def take_step(
     batches: Sequence[Batch],
     *,
     learning_rate: float,
-) -> tuple[Arrays, float, float]:
+    catalogue: NamedArrays | None = None,
+) -> Step:
     """Take one step on the mean gradient of the batches.
 
     Args:
@@ -56,28 +75,25 @@ def take_step(
         state: as in `TrainerState`; not written.
         batches: the step's batches.
         learning_rate: of this step.
+        catalogue: encoded features of all candidates; full softmax and gBCE need them.
 
     Returns:
-        State after the step, mean loss at the weights before it, and the gradient's norm before clipping. A loss that
-        is not finite moves nothing.
+        The step; a loss or a norm that is not finite moves nothing.
     """
-    settings, weights = config.optimizer, weights_of(state)
-    results = [model.loss_and_gradients(config, weights, batch) for batch in batches]
+    weights, stored = weights_of(state), bank.columns_of(config, state)
+    results = [model.loss_and_gradients(config, weights, batch, catalogue=catalogue, bank=stored) for batch in batches]
     loss = float(np.mean([loss for loss, _ in results]))
     gradients = {name: np.mean([parts[name] for _, parts in results], axis=0) for name in weights}
     norm = float(np.sqrt(sum((gradient**2).sum() for gradient in gradients.values())))
     after = {name: np.array(array, np.float64) for name, array in state.items()}
-    if not np.isfinite(loss):
-        return after, loss, norm
-    after["step"] = after["step"] + 1
-    rows = moving_rows(config, table, batches)
-    for name, gradient in clipped(gradients, norm, settings.clip_norm).items():
-        slots = [after[f"slots/{slot}/{name}"] for slot in slots_of(settings)]
-        decays = table[name].decays and settings.weight_decay > 0
-        _move(
-            settings, after[f"weights/{name}"], slots, gradient, rows[name], learning_rate, float(after["step"]), decays
+    if np.isfinite(loss) and np.isfinite(norm):
+        after["step"] = after["step"] + 1
+        rows = moving_rows(config, table, batches, catalogue)
+        _move_all(
+            config.optimizer, table, after, clipped(gradients, norm, config.optimizer.clip_norm), rows, learning_rate
         )
-    return after, loss, norm
+        after |= bank.moved_on(config, state, after, batches)
+    return Step(state=after, loss=loss, norm=norm, temperature=logits.temperature(config, weights))
 
 
 def weights_of(state: NamedArrays) -> dict[str, Array]:
@@ -86,10 +102,10 @@ def weights_of(state: NamedArrays) -> dict[str, Array]:
 
 
 def moving_rows(
-    config: RunConfig, table: Mapping[str, Parameter], batches: Sequence[Batch]
+    config: RunConfig, table: Mapping[str, Parameter], batches: Sequence[Batch], catalogue: NamedArrays | None = None
 ) -> dict[str, NDArray[np.int64]]:
     """Rows of each parameter that a step moves: all of a dense one, the looked-up ones of a table."""
-    looked_up = model.looked_up_rows(config, batches)
+    looked_up = model.looked_up_rows(config, batches, catalogue)
     return {name: looked_up[name] if entry.sparse else np.arange(entry.shape[0]) for name, entry in table.items()}
 
 
@@ -102,6 +118,28 @@ def clipped(gradients: Arrays, norm: float, clip_norm: float | None) -> Arrays:
 def adaptive_quotient(numerator: Array, square: Array, epsilon: float) -> Array:
     """`numerator / (sqrt(square) + epsilon)`: epsilon outside the root."""
     return numerator / (np.sqrt(square) + epsilon)
+
+
+def within_bounds(value: Array, parameter: Parameter) -> Array:
+    """A parameter put back between its least and its largest value, where it has any."""
+    return value if parameter.bounds is None else np.clip(value, *parameter.bounds)
+
+
+def _move_all(
+    settings: Optimizer,
+    table: Mapping[str, Parameter],
+    state: Arrays,
+    gradients: Arrays,
+    rows: Mapping[str, NDArray[np.int64]],
+    learning_rate: float,
+) -> None:
+    """Update every parameter of a state, whose step is counted already, and its slots, in place."""
+    for name, gradient in gradients.items():
+        slots = [state[f"slots/{slot}/{name}"] for slot in slots_of(settings)]
+        decays = table[name].decays and settings.weight_decay > 0
+        value = state[f"weights/{name}"]
+        _move(settings, value, slots, gradient, rows[name], learning_rate, float(state["step"]), decays)
+        state[f"weights/{name}"] = within_bounds(value, table[name])
 
 
 def _move(

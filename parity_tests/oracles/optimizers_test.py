@@ -5,8 +5,9 @@ import torch
 from parity_tests.comparing import assert_same
 from parity_tests.oracles import optimizers
 from parity_tests.oracles.model import loss_and_gradients
-from parity_tests.problems import problem
+from parity_tests.problems import problem, with_settings
 from parity_tests.tolerances import rule
+from retrieval_contract.weights.names import LOG_TEMPERATURE
 
 STEP = rule("forward", "float64")
 REFERENCES = {
@@ -29,6 +30,13 @@ REFERENCES = {
 }
 
 
+def take_step(small, state, batches=None, *, learning_rate=0.1):
+    batches = [small.batch] if batches is None else batches
+    return optimizers.take_step(
+        small.config, small.table, state, batches, learning_rate=learning_rate, catalogue=small.catalogue
+    )
+
+
 @pytest.mark.parametrize("kind", REFERENCES)
 def test_where_all_rows_move_the_rule_is_the_published_one(kind):
     """Against torch.optim's dense rules, in float64, every row of a table in the batch."""
@@ -40,7 +48,7 @@ def test_where_all_rows_move_the_rule_is_the_published_one(kind):
     optimizer = make(
         [decaying[name] for name in decaying if name not in plain] if kind == "adamw" else list(decaying.values())
     )
-    state = optimizers.initial_state(small.config.optimizer, small.weights)
+    state = optimizers.initial_state(small.config, small.weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(optimizers, "moving_rows", lambda *_: every_row)
         for _ in range(3):
@@ -49,7 +57,7 @@ def test_where_all_rows_move_the_rule_is_the_published_one(kind):
             for name, tensor in decaying.items():
                 tensor.grad = torch.tensor(gradients[name])
             optimizer.step()
-            state, _, _ = optimizers.take_step(small.config, small.table, state, [small.batch], learning_rate=0.1)
+            state = take_step(small, state).state
     ours = optimizers.weights_of(state)
     for name in set(decaying) - (plain if kind == "adamw" else set()):
         assert_same(ours[name], ours[name], decaying[name].numpy(), STEP)
@@ -57,8 +65,8 @@ def test_where_all_rows_move_the_rule_is_the_published_one(kind):
 
 def test_a_row_outside_the_batch_does_not_move_and_one_inside_does():
     small = problem("plain", optimizer={"kind": "adamw", "weight_decay": 0.5})
-    state = optimizers.initial_state(small.config.optimizer, small.weights)
-    after, _, _ = optimizers.take_step(small.config, small.table, state, [small.batch], learning_rate=0.1)
+    state = optimizers.initial_state(small.config, small.weights)
+    after = take_step(small, state).state
     for key in (key for key in state if key.endswith("candidate_id")):
         assert (after[key][[0, 2, 4, 6]] == state[key][[0, 2, 4, 6]]).all(), key
         assert (after[key][[1, 3, 5]] != state[key][[1, 3, 5]]).all(), key
@@ -73,16 +81,27 @@ def test_clipping_scales_to_the_norm_and_only_down():
 
 def test_the_step_of_two_batches_is_that_of_their_mean_gradient():
     one, other = problem("plain"), problem("plain", seed=1)
-    state = optimizers.initial_state(one.config.optimizer, one.weights)
-    _, loss, _ = optimizers.take_step(one.config, one.table, state, [one.batch, other.batch], learning_rate=0.1)
+    state = optimizers.initial_state(one.config, one.weights)
+    loss = take_step(one, state, [one.batch, other.batch]).loss
     losses = [loss_and_gradients(one.config, one.weights, batch)[0] for batch in (one.batch, other.batch)]
     assert_same(loss, loss, np.mean(losses), STEP)
 
 
 def test_a_loss_that_is_not_finite_moves_nothing():
     small = problem("plain")
-    state = optimizers.initial_state(small.config.optimizer, small.weights)
+    state = optimizers.initial_state(small.config, small.weights)
     state["weights/candidate.embedding.candidate_id"][5] = np.nan
-    after, loss, _ = optimizers.take_step(small.config, small.table, state, [small.batch], learning_rate=0.1)
-    assert not np.isfinite(loss)
-    assert all(after[key].tobytes() == state[key].tobytes() for key in state)
+    step = take_step(small, state)
+    assert not np.isfinite(step.loss)
+    assert all(step.state[key].tobytes() == state[key].tobytes() for key in state)
+
+
+def test_parameters_are_put_back_inside_their_bounds():
+    small = with_settings(problem("learned_temperature"), "loss", temperature_range=(0.45, 0.55))
+    low, high = small.config.loss.log_temperature_range
+    ends = set()
+    for rate in (100.0, -100.0):
+        step = take_step(small, optimizers.initial_state(small.config, small.weights), learning_rate=rate)
+        ends.add(float(step.state[f"weights/{LOG_TEMPERATURE}"][0]))
+        assert step.temperature == np.exp(small.weights[LOG_TEMPERATURE].astype(np.float64)[0])
+    assert ends == {low, high}

@@ -1,8 +1,10 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import fields, replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from retrieval_contract.config import Feature, Tower
@@ -10,6 +12,7 @@ from retrieval_contract.data.batches import TrainingBatches
 from retrieval_contract.data.planted import planted_config, planted_raw
 from retrieval_contract.data.prepare import prepare_raw
 from retrieval_contract.errors import UserError
+from retrieval_contract.sampling.streaming import StreamingFrequency
 
 
 def batches(raw=None, **rooms):
@@ -17,11 +20,18 @@ def batches(raw=None, **rooms):
     return TrainingBatches(prepare_raw(raw or planted_raw(), config), config)
 
 
-def arrays_of(batch):
-    named = {"query_rows": batch.query_rows, "candidate_rows": batch.candidate_rows}
-    named |= {"log_q": batch.log_q, "weights": batch.weights}
-    for side, features in (("query", batch.query_features), ("candidate", batch.candidate_features)):
-        named |= {f"{side}.{name}": values for name, values in features.items()}
+def arrays_of(part, prefix=""):
+    """Every array of a batch by name, those of its optional parts included."""
+    named = {}
+    for field in fields(part):
+        value = getattr(part, field.name)
+        name = prefix + field.name
+        if isinstance(value, np.ndarray):
+            named[name] = value
+        elif isinstance(value, dict):
+            named |= {f"{name.removesuffix('_features')}.{feature}": values for feature, values in value.items()}
+        elif value is not None:
+            named |= arrays_of(value, f"{name}.")
     return named
 
 
@@ -35,11 +45,30 @@ def digest(steps):
     return sha.hexdigest()
 
 
-def some_epochs():
-    """What the test in another process repeats: every feature kind, unknown values, two epochs."""
+EVERY_SOURCE = {
+    "mask_known_positives": True,
+    "mask_not_yet_seen": True,
+    "sampled": 5,
+    "impressions": 2,
+    "mined": {"per_example": 2, "hard_fraction": 0.5, "first_rank": 1, "last_rank": 5},
+}
+SOME_POSITIVE = {"rule": "rating_at_least", "rating_at_least": 2.0, "weight_column": "weight"}
+
+
+def rich(**rooms):
+    """Batches with unknown values, every source of columns and every mask."""
     unknown = Feature(name="candidate_id", kind="id", width=8, unknown_rate=0.2)
-    source = batches(seed=3, candidate=Tower(features=(unknown,)), positives={"weight_column": "weight"})
-    return digest(step for epoch in (0, 7) for step in source.epoch(epoch))
+    rooms = {"candidate": Tower(features=(unknown,)), "positives": SOME_POSITIVE, "negatives": EVERY_SOURCE, **rooms}
+    source = batches(**rooms)
+    source.set_mined(np.arange(90, dtype=np.int32).reshape(30, 3) % 20)
+    return source
+
+
+def some_epochs():
+    """What the test in another process repeats: every feature kind, source and mask, two epochs."""
+    digests = [digest(step for epoch in (0, 7) for step in rich(seed=3).epoch(epoch))]
+    streaming = batches(seed=3, loss={"log_q": "streaming", "streaming": {"num_buckets": 10, "num_hashes": 2}})
+    return " ".join([*digests, digest(streaming.epoch(0))])
 
 
 def test_bytes_are_the_same_in_another_process():
@@ -127,6 +156,63 @@ def test_an_epoch_entered_late_goes_on_exactly(start_step):
     assert digest(source.epoch(4, start_step=start_step)) == digest(whole[start_step:])
 
 
+@pytest.mark.parametrize("start_step", [1, 5])
+def test_every_source_of_columns_goes_on_exactly(start_step):
+    def source():
+        return rich(optimizer={"accumulation_steps": 3})
+
+    whole = list(source().epoch(4))
+    assert {"sampled.rows", "impressions.allowed", "known_positives.places", "allowed"} < arrays_of(whole[0][0]).keys()
+    assert digest(source().epoch(4, start_step=start_step)) == digest(whole[start_step:])
+    without = rich(optimizer={"accumulation_steps": 3})
+    without.set_mined(None)
+    assert digest(without.epoch(4, start_step=start_step)) != digest(whole[start_step:])
+
+
+# ---------------------------------------------------------------- the streaming estimator
+
+
+STREAMING = {
+    "loss": {"log_q": "streaming", "streaming": {"rate": 0.1, "num_buckets": 50, "num_hashes": 2}},
+    "optimizer": {"accumulation_steps": 2},
+}
+
+
+def test_the_estimator_counts_each_batch_and_then_reads():
+    source, by_hand = batches(**STREAMING), StreamingFrequency(planted_config(**STREAMING).loss.streaming)
+    for epoch in (0, 1):
+        for step in source.epoch(epoch):
+            for batch in step:
+                by_hand.update(batch.candidate_rows)
+                assert batch.log_q.tobytes() == by_hand.log_q(batch.candidate_rows).tobytes()
+    assert source.state()["sampling/step"] == 2 * 2 * source.steps_per_epoch == 60
+
+
+def test_a_streaming_run_goes_on_exactly_from_its_state():
+    whole, begun, resumed, forgetful = (batches(**STREAMING) for _ in range(4))
+    steps = [step for epoch in (0, 1) for step in whole.epoch(epoch)]
+    list(begun.epoch(0))
+    going_on = begun.epoch(1)
+    for _ in range(4):
+        next(going_on)
+    resumed.restore({name: array.copy() for name, array in begun.state().items()})
+    rest = digest(steps[begun.steps_per_epoch + 4 :])
+    assert digest(resumed.epoch(1, start_step=4)) == rest
+    assert digest(forgetful.epoch(1, start_step=4)) != rest
+
+
+def test_other_corrections_leave_no_state_and_need_none():
+    source = batches()
+    next(source.epoch(0))
+    assert source.state() == {}
+    source.restore({})
+
+
+def test_a_checkpoint_without_the_estimator_is_refused():
+    with pytest.raises(UserError, match=r"sampling/gap is missing.*checkpoint"):
+        batches(**STREAMING).restore({})
+
+
 def test_accumulation_divides_an_epoch_into_the_same_batches():
     one = [batch for step in batches().epoch(1) for batch in step]
     four = [batch for step in batches(optimizer={"accumulation_steps": 4}).epoch(1) for batch in step]
@@ -196,3 +282,19 @@ def test_fewer_examples_than_a_batch_make_one_batch_and_a_note():
 def test_fewer_batches_than_a_step_takes_are_refused():
     with pytest.raises(UserError, match="480 train positives are less than one step of 31 batches of 16"):
         batches(optimizer={"accumulation_steps": 31})
+
+
+def test_two_train_positives_are_the_least_and_make_a_batch():
+    table = planted_raw().interactions.slice(0, 3)
+    table = table.set_column(1, "candidate_id", pa.array(["c1", "c2", "c3"])).set_column(
+        0, "query_id", pa.array(["q0", "q1", "q0"])
+    )
+    raw = replace(planted_raw(), interactions=table.append_column("split", pa.array(["train", "train", "test"])))
+    ids = [Tower(features=(Feature(name=name, kind="id"),)) for name in ("query_id", "candidate_id")]
+    rooms = {"split": {"kind": "column"}, "query": ids[0], "candidate": ids[1]}
+    source = batches(raw, **rooms, negatives={"sampled": 3, "mask_known_positives": True})
+    (batch,) = next(source.epoch(0))
+    assert sorted(batch.candidate_rows.tolist()) == [1, 2]
+    assert (source.batch_size, source.steps_per_epoch) == (2, 1)
+    with pytest.raises(ValueError, match="batch_size"):
+        planted_config(training={"batch_size": 1})

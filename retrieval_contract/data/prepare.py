@@ -133,6 +133,14 @@ class PreparedData:
         """Train positives of each candidate [N], unweighted."""
         return np.bincount(self.interactions.candidate_rows[self.train_positives], minlength=len(self.candidates.ids))
 
+    def known_positives(self) -> scipy.sparse.csr_matrix:
+        """True where the query met the candidate as a train positive [num queries, N]; read only."""
+        return self._known_positives
+
+    @cached_property
+    def _known_positives(self) -> scipy.sparse.csr_matrix:
+        return self._matrix(self._pairs(self.train_positives))
+
     # ------------------------------------------------------------ features
 
     def candidate_features(self) -> FeatureArrays:

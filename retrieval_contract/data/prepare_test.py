@@ -54,6 +54,11 @@ def test_seen_are_all_train_rows_positive_or_not(prepared):
     assert prepared.seen().shape == (3, 4)
 
 
+def test_known_positives_are_train_positives_once_each(prepared):
+    assert rows_of(prepared.known_positives()) == [[0], [0], []]
+    assert prepared.known_positives().shape == (3, 4)
+
+
 def test_relevant_are_held_out_positives_once_each(prepared):
     assert rows_of(prepared.relevant("test", exclude_seen=False)) == [[1, 2], [], []]
     assert rows_of(prepared.relevant("test", exclude_seen=True)) == [[2], [], []]

@@ -4,7 +4,7 @@ A pure function of (config, data, vectors): the same give the same bytes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ def evaluate(
     candidate_vectors: Float32Array,
     *,
     query_rows: Int32Array,
+    notes: Sequence[str] = (),
 ) -> Report:
     """Evaluate vectors on the configured held-out part, over the whole catalogue.
 
@@ -60,6 +61,7 @@ def evaluate(
         query_vectors: [E, D].
         candidate_vectors: [N, D], the whole catalogue in its order.
         query_rows: entity row of each query vector [E], distinct; every query with a held-out positive is among them.
+        notes: lines about the model for the report's reader, behind those about the data.
 
     Raises:
         UserError: a cutoff beyond the catalogue, nothing relevant left, or too little memory allowed for one query.
@@ -84,7 +86,8 @@ def evaluate(
         if members.any()
     }
     tables = _with_intervals(groups | slices, config, question)
-    return Report(tree=_tree(config, prepared, question, measured, pairs, tables))
+    tree = _tree(config, prepared, question, measured, pairs, tables)
+    return Report(tree=tree | {"notes": [*prepared.notes, *notes]})
 
 
 def _places(query_rows: Int32Array, wanted: Int64Array, num_queries: int) -> Int64Array:
@@ -174,7 +177,6 @@ def _tree(
         "interval": {"level": LEVEL, "samples": config.evaluation.bootstrap_samples},
         "name": config.name,
         "config_digest": config.digest(),
-        "notes": list(prepared.notes),
     }
 
 

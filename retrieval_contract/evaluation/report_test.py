@@ -1,5 +1,6 @@
 """The whole report against counting by hand in plain Python, and its promises."""
 
+import dataclasses
 import json
 import math
 
@@ -172,6 +173,14 @@ def test_text_says_whether_seen_candidates_are_left_out(simulated):
     assert "kept in the ranking" in _evaluate(simulated, exclude_seen=False).to_text()
     value = _evaluate(simulated).tree["metrics"]["ndcg@7"]["value"]
     assert f"{value:.4f}" in text
+
+
+def test_notes_on_the_model_stand_behind_those_on_the_data(simulated):
+    config, prepared, query_vectors, candidate_vectors, rows = simulated
+    noted = dataclasses.replace(prepared, notes=("of the data",))
+    report = evaluate(config, noted, query_vectors, candidate_vectors, query_rows=rows, notes=("of the model",))
+    assert report.tree["notes"] == ["of the data", "of the model"]
+    assert "of the data\nof the model\n" in report.to_text()
 
 
 def test_empty_slice_has_counts_and_no_metrics():

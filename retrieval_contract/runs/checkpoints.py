@@ -1,10 +1,12 @@
 """Checkpoints: the whole trainer state in the canonical form, written beside and renamed; the newest few are kept."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from retrieval_contract.arrays import AnyArray, Float32Array
 from retrieval_contract.config import RunConfig
 from retrieval_contract.config_text import read_config
 from retrieval_contract.errors import UserError
@@ -13,6 +15,10 @@ from retrieval_contract.weights.archive import read_arrays, write_arrays
 
 KEPT = 2
 """Checkpoints that stay; one more than the newest, in case the newest is damaged."""
+WEIGHTS = "weights/"
+"""Prefix of a state's weights."""
+SAMPLING = "sampling/"
+"""Prefix of what the batches keep beside the trainer: the counts of a streaming estimator."""
 _NAME = re.compile(r"step_(\d{9})\.safetensors")
 
 
@@ -27,6 +33,21 @@ def write_checkpoint(folder: Path, state: TrainerState, *, config_digest: str) -
     for old in checkpoint_paths(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
+
+
+def weights_of(state: TrainerState) -> dict[str, Float32Array]:
+    """The weights of a state by canonical name."""
+    return {
+        name.removeprefix(WEIGHTS): np.asarray(array, np.float32)
+        for name, array in state.items()
+        if name.startswith(WEIGHTS)
+    }
+
+
+def parted(state: Mapping[str, AnyArray]) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
+    """Part a checkpoint into what is the trainer's and what is the batches'."""
+    sampling = {name: array for name, array in state.items() if name.startswith(SAMPLING)}
+    return {name: array for name, array in state.items() if name not in sampling}, sampling
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
@@ -60,14 +81,15 @@ def check_same_run(saved: Path, config: RunConfig) -> None:
         UserError: the fields that differ are named.
     """
     old, new = (tree.model_dump(mode="json") for tree in (read_config(saved), config))
-    if _without_epochs(read_config(saved)).digest() != _without_epochs(config).digest():
+    if same_run_digest(read_config(saved)) != same_run_digest(config):
         fields = [f"{a} ({old_value!r} -> {new_value!r})" for a, old_value, new_value in _differences(old, new)]
         todo = "resume with the same settings, or train into another workdir"
         raise UserError(f"the configuration changed: {', '.join(fields[:5])}", where=str(saved), todo=todo)
 
 
-def _without_epochs(config: RunConfig) -> RunConfig:
-    return config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
+def same_run_digest(config: RunConfig) -> str:
+    """What two configurations share where one may resume the other's run: all but the number of epochs."""
+    return config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})}).digest()
 
 
 def _differences(old: object, new: object, path: str = "") -> list[tuple[str, object, object]]:

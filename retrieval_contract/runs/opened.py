@@ -1,5 +1,6 @@
 """A finished run, opened from its workdir: configuration, data, weights and encoders, ready to answer."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.stack import Encoders, Stack
 from retrieval_contract.vectors.store import read_vectors
 from retrieval_contract.weights.archive import read_weights
-from retrieval_contract.weights.names import parameter_table
+from retrieval_contract.weights.names import LOG_TEMPERATURE, SIGMOID_BIAS, parameter_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class OpenedRun:
     prepared: PreparedData
     encoders: Encoders
     weights_digest: str
+    learned: tuple[str, ...]
+    """What the loss has learned, for the report's reader."""
 
     def candidate_vectors(self) -> Vectors:
         """Vectors of the whole catalogue: from the store where it holds those of these weights, else encoded anew."""
@@ -59,15 +62,36 @@ def open_run(stack: Stack, config: RunConfig, workdir: Workdir) -> OpenedRun:
         prepared=prepared,
         encoders=stack.encoders(config, sizes, weights),
         weights_digest=digest,
+        learned=learned_notes(weights),
     )
 
 
-def evaluate_encoders(config: RunConfig, prepared: PreparedData, encoders: Encoders) -> Report:
-    """Evaluate two towers exactly over the whole catalogue on the configured held-out part."""
+def learned_notes(weights: Mapping[str, Float32Array]) -> tuple[str, ...]:
+    """What the loss has learned beside the towers, for the report's reader; nothing where it learns nothing."""
+    notes = []
+    if LOG_TEMPERATURE in weights:
+        notes.append(f"learned temperature {float(np.exp(weights[LOG_TEMPERATURE][0], dtype=np.float64)):.4g}")
+    if SIGMOID_BIAS in weights:
+        notes.append(f"learned sigmoid bias {float(weights[SIGMOID_BIAS][0]):.4g}")
+    return tuple(notes)
+
+
+def evaluate_encoders(
+    config: RunConfig, prepared: PreparedData, encoders: Encoders, *, learned: Sequence[str] = ()
+) -> Report:
+    """Evaluate two towers exactly over the whole catalogue on the configured held-out part.
+
+    Args:
+        config: the run.
+        prepared: its data.
+        encoders: the towers.
+        learned: from `learned_notes`; joins the report's notes.
+    """
     query_rows, times = prepared.evaluation_times(config.evaluation.part)
     query_vectors = encoders.encode_queries(prepared.query_features(query_rows, times))
     candidate_vectors = encoders.encode_candidates(prepared.candidate_features())
-    return evaluate(config, prepared, query_vectors, candidate_vectors, query_rows=np.asarray(query_rows, np.int32))
+    rows = np.asarray(query_rows, np.int32)
+    return evaluate(config, prepared, query_vectors, candidate_vectors, query_rows=rows, notes=learned)
 
 
 def _read(path: Path) -> str:

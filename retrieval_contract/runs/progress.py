@@ -47,6 +47,13 @@ class Progress:
         elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
             self._say(note)
 
+    def note(self, text: str) -> None:
+        """Show at once what is being done between two units."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=True)
+        else:
+            self._say(text)
+
     def close(self, note: str = "") -> None:
         """Say the last word."""
         if self._bar is not None:

@@ -18,6 +18,13 @@ def test_plain_lines_carry_count_rate_and_eta(monkeypatch):
     assert len(lines) == 2
 
 
+def test_a_note_is_said_at_once():
+    stream = io.StringIO()
+    with progress.Progress("train x", total=20, stream=stream) as shown:
+        shown.note("mining")
+        assert stream.getvalue().endswith("mining\n")
+
+
 def test_a_terminal_gets_a_bar_even_where_it_has_no_size():
     class Terminal(io.StringIO):
         def isatty(self):

@@ -11,19 +11,31 @@ from retrieval_contract.errors import UserError
 from retrieval_contract.evaluation.question import checked_cutoffs
 from retrieval_contract.evaluation.report import Report
 from retrieval_contract.files import write_text
-from retrieval_contract.runs.checkpoints import check_same_run, checkpoint_paths, read_checkpoint, write_checkpoint
+from retrieval_contract.runs.checkpoints import (
+    WEIGHTS,
+    check_same_run,
+    checkpoint_paths,
+    parted,
+    read_checkpoint,
+    weights_of,
+    write_checkpoint,
+)
 from retrieval_contract.runs.loop import fit
-from retrieval_contract.runs.opened import evaluate_encoders
+from retrieval_contract.runs.mined_sets import MinedSets
+from retrieval_contract.runs.mining import check_mining
+from retrieval_contract.runs.opened import evaluate_encoders, learned_notes
+from retrieval_contract.runs.replicas import Replicas
 from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.stack import Stack, TrainerState
 from retrieval_contract.weights.archive import write_weights
 from retrieval_contract.weights.names import CANDIDATE_BIAS, initial_weights, log_popularity_bias, parameter_table
 
-WEIGHTS = "weights/"
 
-
-def train_run(stack: Stack, config: RunConfig, workdir: Workdir, *, resume: bool, overwrite: bool) -> Report:
+def train_run(stack: Stack, config: RunConfig, workdir: Workdir, *, resume: bool, overwrite: bool) -> Report | None:
     """Train, write the weights, evaluate, write the metrics.
+
+    Where several processes train together (`Stack.replica`), each calls this with the same arguments and the same
+    workdir; all train, the first one alone writes and evaluates, and the others return when training ends.
 
     Args:
         stack: the implementation.
@@ -32,28 +44,43 @@ def train_run(stack: Stack, config: RunConfig, workdir: Workdir, *, resume: bool
         resume: go on from the newest checkpoint; where a run was stopped before its first one, begin anew.
         overwrite: remove the run that the workdir holds.
 
+    Returns:
+        The report; None in the processes that only train along.
+
     Raises:
         UserError: the workdir holds another run, the data or the configuration is refused.
         RunError: the loss is not finite, or Ctrl-C.
     """
-    _claim(workdir, config, resume=resume, overwrite=overwrite)
+    replicas = Replicas.of(stack)
+    check_mining(stack, config)
+    _check_claim(workdir, config, replicas, resume=resume, overwrite=overwrite)
     going_on = resume and bool(checkpoint_paths(workdir.checkpoints))
     prepared = prepare(config, features_json=workdir.features.read_text(encoding="utf-8") if going_on else None)
-    # Before training, not after it: the report would refuse them.
-    checked_cutoffs(config.evaluation.cutoffs, len(prepared.candidates.ids))
-    batches = TrainingBatches(prepared, config)
-    for note in (*prepared.notes, *batches.notes):
-        print(note)
-    write_text(workdir.config, config.to_yaml())
+    batches = _checked_batches(config, prepared, replicas)
+    state, sampling = parted(read_checkpoint(workdir.checkpoints) if going_on else first_state(config, prepared))
+    if going_on:
+        batches.restore(sampling)
+    trainer = stack.trainer(config, prepared.features.sizes, state, prepared.candidate_features())
+    mined_sets = MinedSets(replicas, config, prepared, batches, workdir)
     if not going_on:
-        write_text(workdir.features, prepared.features.to_json())
-    state = read_checkpoint(workdir.checkpoints) if going_on else first_state(config, prepared)
-    trainer = stack.trainer(config, prepared.features.sizes, state)
-    if not going_on:
-        # With optimiser slots in it, so that even a run stopped at its first step resumes.
-        write_checkpoint(workdir.checkpoints, trainer.state(), config_digest=config.digest())
-    fit(trainer, batches, config, workdir, done=int(state["step"]))
-    return _finish(stack, config, prepared, workdir, trainer.state())
+        mined_sets.rehearse(state)
+
+    def begin() -> None:
+        if overwrite and workdir.config.exists():
+            _clear(workdir)
+        for note in (*prepared.notes, *batches.notes):
+            print(note)
+        write_text(workdir.config, config.to_yaml())
+        if not going_on:
+            write_text(workdir.features, prepared.features.to_json())
+            # With optimiser slots in it, so that even a run stopped at its first step resumes.
+            first = {**trainer.state(), **batches.state()}
+            write_checkpoint(workdir.checkpoints, first, config_digest=config.digest())
+
+    # Only here, where all that can be refused has been, is anything removed or written.
+    replicas.alone(begin)
+    fit(trainer, batches, config, workdir, done=int(state["step"]), replicas=replicas, mined_sets=mined_sets)
+    return _finish(stack, config, prepared, workdir, trainer.state()) if replicas.writes else None
 
 
 def first_state(config: RunConfig, prepared: PreparedData) -> TrainerState:
@@ -70,34 +97,42 @@ def first_state(config: RunConfig, prepared: PreparedData) -> TrainerState:
 
 def _finish(stack: Stack, config: RunConfig, prepared: PreparedData, workdir: Workdir, state: TrainerState) -> Report:
     """Write the weights and the report of a trained state."""
-    weights = {
-        name.removeprefix(WEIGHTS): np.asarray(array, np.float32)
-        for name, array in state.items()
-        if name.startswith(WEIGHTS)
-    }
+    weights = weights_of(state)
     write_weights(workdir.weights, weights, config_digest=config.digest())
-    report = evaluate_encoders(config, prepared, stack.encoders(config, prepared.features.sizes, weights))
+    encoders = stack.encoders(config, prepared.features.sizes, weights)
+    report = evaluate_encoders(config, prepared, encoders, learned=learned_notes(weights))
     write_text(workdir.metrics, report.to_json())
     return report
 
 
-def _claim(workdir: Workdir, config: RunConfig, *, resume: bool, overwrite: bool) -> None:
-    """Make sure that nothing of value is lost in the workdir."""
+def _checked_batches(config: RunConfig, prepared: PreparedData, replicas: Replicas) -> TrainingBatches:
+    """The run's batches, after all that the data can be found not to fit."""
+    # Before training, not after it: the report would refuse them.
+    checked_cutoffs(config.evaluation.cutoffs, len(prepared.candidates.ids))
+    batches = TrainingBatches(prepared, config)
+    replicas.check_batch_size(batches.batch_size)
+    return batches
+
+
+def _check_claim(workdir: Workdir, config: RunConfig, replicas: Replicas, *, resume: bool, overwrite: bool) -> None:
+    """Make sure that nothing of value is lost in the workdir, and that what is to be resumed is there."""
     if resume and overwrite:
         raise UserError("--resume and --overwrite are both given", where="command line", todo="give one")
-    if not workdir.config.exists():
-        if resume:
-            raise UserError(
-                "nothing to resume: config.yaml is missing", where=str(workdir.path), todo="train without --resume"
-            )
-        return
     if resume:
+        if not workdir.config.exists():
+            todo = "train without --resume; all replicas need the same workdir"
+            todo = todo if replicas.num_replicas > 1 else todo.partition(";")[0]
+            raise UserError("nothing to resume: config.yaml is missing", where=str(workdir.path), todo=todo)
         check_same_run(workdir.config, config)
-    elif overwrite:
-        for path in (workdir.checkpoints, workdir.scalars, workdir.vectors, workdir.path / "index"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in (workdir.weights, workdir.metrics, workdir.features, workdir.config):
-            path.unlink(missing_ok=True)
-    else:
+    elif replicas.writes and workdir.config.exists() and not overwrite:
+        # Only where the process writes: the others may come when the first one has begun the very run.
         todo = "use --resume to go on, --overwrite to replace it, or another --workdir"
         raise UserError("the workdir already holds a run", where=str(workdir.path), todo=todo)
+
+
+def _clear(workdir: Workdir) -> None:
+    """Remove the run that the workdir holds."""
+    for folder in (workdir.checkpoints, workdir.negatives, workdir.scalars, workdir.vectors, workdir.indexes):
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in (workdir.weights, workdir.metrics, workdir.features, workdir.config):
+        path.unlink(missing_ok=True)

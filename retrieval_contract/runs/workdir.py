@@ -36,6 +36,11 @@ class Workdir:
         return self.path / "checkpoints"
 
     @property
+    def negatives(self) -> Path:
+        """Folder of mined hard negatives."""
+        return self.path / "negatives"
+
+    @property
     def scalars(self) -> Path:
         """Folder of TensorBoard event files."""
         return self.path / "tensorboard"
@@ -45,6 +50,11 @@ class Workdir:
         """Folder of candidate vectors."""
         return self.path / "vectors"
 
+    @property
+    def indexes(self) -> Path:
+        """Folder of the indexes of all backends."""
+        return self.path / "index"
+
     def index(self, backend: str) -> Path:
         """Folder of a backend's index."""
-        return self.path / "index" / backend
+        return self.indexes / backend

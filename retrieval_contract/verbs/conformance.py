@@ -4,6 +4,7 @@ It runs the verbs as a person would: a small run trained once per class in a pro
 frameworks blocked, then questions asked of it.
 """
 
+import importlib
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from retrieval_contract.config_text import read_config
@@ -22,6 +24,7 @@ from retrieval_contract.data.prepare import prepare
 from retrieval_contract.runs.checkpoints import checkpoint_paths
 from retrieval_contract.verbs import build_index, embed, evaluate, recommend, train
 from retrieval_contract.verbs.command import exit_code
+from retrieval_contract.weights.archive import read_arrays
 
 BODIES = {
     "train": train.run,
@@ -38,6 +41,26 @@ SMALL = (
     "--set=source.num_candidates=120",
     "--set=evaluation.bootstrap_samples=50",
 )
+BANK = (
+    "--set=loss.log_q=streaming",
+    "--set=loss.learn_temperature=true",
+    "--set=negatives.bank.num_batches=3",
+    "--set=negatives.bank.warmup_steps=4",
+    "--set=negatives.bank.momentum=0.9",
+)
+MINED = (
+    "--set=negatives.mined.per_example=1",
+    "--set=negatives.mined.hard_fraction=0.5",
+    "--set=negatives.mined.first_rank=2",
+    "--set=negatives.mined.last_rank=20",
+    "--set=negatives.sampled=16",
+    "--set=negatives.mask_known_positives=true",
+)
+GOES_ON = {
+    "streaming, bank, momentum, learned temperature": BANK,
+    "mined, sampled, known positives, cached gradients": (*MINED, "--set=training.chunk_size=16"),
+}
+"""Settings of everything that goes on from step to step beside weights and slots."""
 _BLOCKED_RUN = """
 import sys, runpy
 for name in {blocked!r}:
@@ -157,7 +180,7 @@ class VerbsConformance:
     # ------------------------------------------------------------ stopped and resumed
 
     def test_stopped_by_ctrl_c_and_killed_a_run_resumes_to_the_same_bytes(self, tmp_path):
-        flags = (*SMALL, "--epochs=16", "--set=training.checkpoint_every_steps=7", "--set=query.feature_dropout=0.2")
+        flags = (*SMALL, "--epochs=8", "--set=training.checkpoint_every_steps=7", "--set=query.feature_dropout=0.2")
         whole, broken = tmp_path / "whole", tmp_path / "broken"
         assert self._process("train", whole, *flags).returncode == 0
         last = int(checkpoint_paths(whole / "checkpoints")[-1].stem.split("_")[1])
@@ -169,6 +192,24 @@ class VerbsConformance:
         assert not (broken / "weights.safetensors").exists()
         assert self._process("train", broken, "--resume").returncode == 0
         for name in ("weights.safetensors", "metrics.json", f"checkpoints/step_{last:09d}.safetensors"):
+            assert (broken / name).read_bytes() == (whole / name).read_bytes(), (name, stops)
+
+    @pytest.mark.parametrize("what", list(GOES_ON))
+    def test_whatever_goes_on_from_step_to_step_is_resumed_to_the_same_bytes(self, what, tmp_path):
+        dropout = ("--set=query.feature_dropout=0.2", "--set=training.checkpoint_every_steps=7")
+        flags = (*SMALL, "--epochs=5", *dropout, *GOES_ON[what])
+        whole, broken = tmp_path / "whole", tmp_path / "broken"
+        assert self._code("train", f"--workdir={whole}", *flags) == 0
+        last = int(checkpoint_paths(whole / "checkpoints")[-1].stem.split("_")[1])
+        stops = sorted(random.Random(time.time_ns()).sample(range(1, last * 2 // 3), 2))
+        assert self._stopped(broken, stops[0], signal.SIGINT, *flags)[0] == 130
+        assert self._stopped(broken, stops[1], signal.SIGKILL, "--resume")[0] == -signal.SIGKILL
+        assert self._code("train", f"--workdir={broken}", "--resume") == 0
+        kept = ("weights.safetensors", "metrics.json", "checkpoints/*", "negatives/*")
+        names = {path.relative_to(whole).as_posix() for pattern in kept for path in whole.glob(pattern)}
+        assert {path.relative_to(broken).as_posix() for pattern in kept for path in broken.glob(pattern)} == names
+        assert ("negatives/epoch_00004.safetensors" in names) == ("mined" in what)
+        for name in sorted(names):
             assert (broken / name).read_bytes() == (whole / name).read_bytes(), (name, stops)
 
     def _stopped(self, folder: Path, step: int, how: signal.Signals, *flags: str) -> tuple[int, str]:
@@ -199,6 +240,14 @@ class VerbsConformance:
     def test_cutoffs_beyond_the_catalogue_are_refused_before_training(self, tmp_path, capsys):
         flags = (f"--workdir={tmp_path / 'w'}", *SMALL, "--set=evaluation.cutoffs=[10,121]")
         assert "121" in self._refused(capsys, "train", *flags)
+        assert not (tmp_path / "w").exists()
+
+    def test_hard_negatives_without_their_index_are_refused_before_training(self, tmp_path, capsys):
+        (other,) = {"scann", "faiss"} - set(self.backends)
+        flags = (f"--workdir={tmp_path / 'w'}", *SMALL, *MINED)
+        line = self._refused(capsys, "train", *flags, f"--set=index.backend={other}")
+        assert f"mined from an index, and {self.stack_name} has no backend '{other}'" in line
+        assert "would never use them" in self._refused(capsys, "train", *flags, "--epochs=1")
         assert not (tmp_path / "w").exists()
 
     def test_resume_of_nothing_is_refused(self, tmp_path, capsys):
@@ -276,3 +325,65 @@ class VerbsConformance:
     def test_help_goes_to_stdout(self, capsys):
         assert self._code("train", "--help") == 0
         assert f"{self.stack_name}.train" in capsys.readouterr().out
+
+
+class ReplicasConformance:
+    """Subclass it as `TestReplicas`: two real processes on this machine train one run."""
+
+    stack_name: ClassVar[str]
+
+    def launches(self, *flags: str) -> list[tuple[list[str], dict[str, str]]]:
+        """Command lines that start two replicas of `train`, with what each needs in its environment; one or two."""
+        raise NotImplementedError
+
+    def _started(self, folder: Path, *flags: str) -> list[subprocess.Popen]:
+        launches = self.launches(f"--workdir={folder}", *SMALL, *flags)
+        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return [subprocess.Popen(words, env={**os.environ, **own}, **piped) for words, own in launches]
+
+    def _ended(self, processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+        """Exit code, stdout and stderr of each; none is left behind."""
+        try:
+            said = [process.communicate(timeout=300) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        return [(process.returncode, *texts) for process, texts in zip(processes, said, strict=True)]
+
+    def test_two_processes_end_on_the_weights_of_one(self, tmp_path):
+        # Each process draws dropout of its own, so there is none here.
+        still = ("--epochs=2", "--set=query.feature_dropout=0", "--set=candidate.feature_dropout=0")
+        flags = (*still, *BANK)
+        ended = self._ended(self._started(tmp_path / "two", *flags))
+        assert [code for code, _, _ in ended] == [0] * len(ended), ended
+        assert sum(out.count("run written to") for _, out, _ in ended) == 1
+        stack = importlib.import_module(f"{self.stack_name}.stack").STACK
+        assert exit_code("train", stack, train.run, [f"--workdir={tmp_path / 'one'}", *SMALL, *flags]) == 0
+        for folder in ("one", "two"):
+            assert len(list((tmp_path / folder / "tensorboard").iterdir())) == 1
+        one, two = (self._last_state(tmp_path / folder) for folder in ("one", "two"))
+        assert one.keys() == two.keys()
+        for name, array in one.items():
+            # Sums over rows are made in another order: float32 rounding, which the optimiser carries on.
+            np.testing.assert_allclose(two[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
+
+    def test_two_processes_stop_together_mine_and_resume_to_the_same_bytes(self, tmp_path):
+        whole, broken = tmp_path / "whole", tmp_path / "broken"
+        flags = ("--epochs=2", "--set=training.checkpoint_every_steps=7", *MINED)
+        ended = self._ended(self._started(whole, *flags))
+        assert [code for code, _, _ in ended] == [0] * len(ended), ended
+        processes = self._started(broken, *flags)
+        while not checkpoint_paths(broken / "checkpoints")[1:] and processes[-1].poll() is None:
+            time.sleep(0.01)
+        processes[-1].send_signal(signal.SIGINT)
+        ended = self._ended(processes)
+        assert "go on with --resume" in "".join(err for _, _, err in ended), ended
+        assert 0 not in [code for code, _, _ in ended], ended
+        assert not (broken / "weights.safetensors").exists()
+        ended = self._ended(self._started(broken, *flags, "--resume"))
+        assert [code for code, _, _ in ended] == [0] * len(ended), ended
+        for name in ("weights.safetensors", "metrics.json", "negatives/epoch_00001.safetensors"):
+            assert (broken / name).read_bytes() == (whole / name).read_bytes(), name
+
+    def _last_state(self, folder: Path) -> dict:
+        return read_arrays(checkpoint_paths(folder / "checkpoints")[-1])[0]

@@ -18,6 +18,6 @@ def main(stack: Stack, arguments: Sequence[str] | None = None) -> None:
 def run(stack: Stack, command: Command) -> None:
     """Evaluate, write metrics.json, print the report."""
     opened = open_run(stack, saved_config(command), Workdir(command.workdir))
-    report = evaluate_encoders(opened.config, opened.prepared, opened.encoders)
+    report = evaluate_encoders(opened.config, opened.prepared, opened.encoders, learned=opened.learned)
     write_text(opened.workdir.metrics, report.to_json())
     print(report.to_text())

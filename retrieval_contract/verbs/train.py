@@ -19,5 +19,8 @@ def run(stack: Stack, command: Command) -> None:
     config, workdir = run_config(command), Workdir(command.workdir)
     resume, overwrite = command.values["resume"], command.values["overwrite"]
     report = train_run(stack, config, workdir, resume=resume, overwrite=overwrite)
+    if report is None:
+        # Another process of the same run writes and speaks.
+        return
     print(report.to_text())
     print(f"{stack.name}: run written to {workdir.path}")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retrieval_contract.config import Feature, Model, Optimizer, RunConfig, Tower
+from retrieval_contract.config import Feature, Loss, Model, Optimizer, RunConfig, Tower
 from retrieval_contract.weights.names import initial_weights, log_popularity_bias, parameter_table
 
 SIZES = {"query": {"query_id": 7}, "candidate": {"candidate_id": 9, "genres": 5}}
@@ -90,3 +90,46 @@ def test_unknown_stays_at_the_mean_though_counted_candidates_share_it():
     counts, rows = np.array([8, 50, 2]), np.array([2, 1, 3], np.int32)
     assert log_popularity_bias(counts, rows, num_rows=4)[:2].tolist() == [[0], [0]]
     assert not log_popularity_bias(np.zeros(3, np.int64), rows, num_rows=4).any()
+
+
+# ---------------------------------------------------------------- numbers that the loss learns
+
+
+def with_loss(**loss) -> RunConfig:
+    return config().model_copy(update={"loss": Loss(**loss)})
+
+
+def test_the_loss_learns_nothing_unless_asked():
+    assert not [name for name in parameter_table(config(), SIZES) if name.startswith("loss.")]
+
+
+def test_a_learned_temperature_starts_at_the_configured_one_inside_its_bounds():
+    table = parameter_table(with_loss(temperature=0.2, learn_temperature=True, temperature_range=(0.1, 2.0)), SIZES)
+    parameter = table["loss.log_temperature"]
+    assert (parameter.shape, parameter.start, parameter.sparse, parameter.decays) == ((1,), "constant", False, False)
+    assert parameter.bounds == (np.float32(np.log(0.1)), np.float32(np.log(2.0)))
+    start = starts(table)["loss.log_temperature"]
+    assert start.dtype == np.float32 and np.exp(start) == pytest.approx(0.2, rel=1e-6)
+    assert list(table)[-1] == "loss.log_temperature", "what the loss learns comes last"
+
+
+@pytest.mark.parametrize("temperature", [0.07, 3.0])
+def test_a_start_on_a_bound_stays_inside_in_float32(temperature):
+    loss = {"temperature": temperature, "learn_temperature": True, "temperature_range": (0.07, 3.0)}
+    table = parameter_table(with_loss(**loss), SIZES)
+    low, high = table["loss.log_temperature"].bounds
+    assert low <= starts(table)["loss.log_temperature"][0] <= high
+
+
+def test_the_sigmoid_loss_has_a_bias_that_is_free():
+    table = parameter_table(with_loss(kind="sigmoid", log_q="none", sigmoid_bias=-3.5), SIZES)
+    parameter = table["loss.sigmoid_bias"]
+    assert (parameter.shape, parameter.bounds, parameter.sparse, parameter.decays) == ((1,), None, False, False)
+    assert starts(table)["loss.sigmoid_bias"].tolist() == [-3.5]
+
+
+def test_what_the_loss_learns_leaves_the_other_starts_as_they_were():
+    plain = starts(parameter_table(config(), SIZES))
+    learned = starts(parameter_table(with_loss(learn_temperature=True), SIZES))
+    for name, array in plain.items():
+        np.testing.assert_array_equal(learned[name], array)

@@ -1,35 +1,144 @@
-"""Softmax cross-entropy with the positive on the diagonal.
+"""Losses that compare a positive with the log-sum of a row's columns.
 
 Letters: B queries in the batch, N candidates scored.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
-def softmax_cross_entropy(logits_BN: tf.Tensor, weights_B: tf.Tensor) -> tf.Tensor:
+def softmax_cross_entropy(
+    logits_BN: tf.Tensor,
+    weights_B: tf.Tensor,
+    positive_columns_B: tf.Tensor | None = None,
+    total_weight: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Weighted mean of each query's cross-entropy.
 
-    `l_i = log sum_j exp(logits_ij) - logits_ii`, and the loss is `sum_i w_i l_i / sum_i w_i`: a mean, where TFRS and
+    `l_i = log sum_j exp(logits_ij) - logits_ip`, and the loss is `sum_i w_i l_i / sum_i w_i`: a mean, where TFRS and
     Keras default to a sum over the batch.
 
     Args:
-        logits_BN: logits [B, N], N >= B, the positive of row i in column i; -inf leaves a candidate out.
+        logits_BN: logits [B, N]; -inf leaves a candidate out.
         weights_B: sample weights [B], not negative; a row of weight 0 counts as deleted, whatever its logits.
+        positive_columns_B: column p of each row's positive [B]; none means column i of row i.
+        total_weight: what the weighted sum is divided by, scalar; none means the sum of `weights_B`. Rows that are a
+            part of a batch give the whole batch's.
 
     Returns:
         Loss, scalar, nats per query; 0 where all weights are 0; infinite where a row with weight has lost its positive.
     """
-    weights_B = tf.cast(weights_B, logits_BN.dtype)
-    loss_B = _log_sum_exp(logits_BN) - tf.linalg.diag_part(logits_BN)
+    return weighted_mean(_cross_entropy(logits_BN, _places(logits_BN, positive_columns_B)), weights_B, total_weight)
+
+
+def refined_softmax(
+    logits_BN: tf.Tensor,
+    weights_B: tf.Tensor,
+    positive_columns_B: tf.Tensor | None,
+    total_weight: tf.Tensor | None,
+    *,
+    log_q_N: tf.Tensor,
+) -> tf.Tensor:
+    """Softmax whose sampling-bias correction knows that the positive was not sampled.
+
+    With the row's n negatives, `log q'_ij = log_q_j - log(1 - exp(log_q_p))` and
+    `x_i = log sum_neg exp(s_ij - log q'_ij)`: `l_i = -w_i (s_ip - x_i)`, where `w_i = sigmoid(x_i - log n - s_ip)` is
+    taken without gradient. A row that is learned already counts for little.
+
+    Args:
+        logits_BN: logits s [B, N], not corrected; -inf leaves a candidate out.
+        weights_B: sample weights [B]; a row of weight 0 counts as deleted, whatever its logits.
+        positive_columns_B: column p of each row's positive [B]; none means column i of row i.
+        total_weight: as in `softmax_cross_entropy`.
+        log_q_N: natural log of each column's sampling probability [N], or [B, N] where rows have columns of their own.
+
+    Returns:
+        Loss, scalar; a row without negatives gives 0, and so does one whose positive has probability 1.
+
+    Source: Khrylchenko et al., RecSys 2025 (arXiv 2507.09331); there n is the batch's size less one.
+    """
+    places_B2 = _places(logits_BN, positive_columns_B)
+    positive_B, negative_BN = positives_and_negatives(logits_BN, weights_B, positive_columns_B)
+    log_q_N = tf.cast(log_q_N, logits_BN.dtype)
+    log_q_B = tf.gather(log_q_N, places_B2[:, 1]) if log_q_N.shape.rank == 1 else tf.gather_nd(log_q_N, places_B2)
+    # Not log(1 - exp(x)): the log_q of a rare candidate would be lost in the 1.
+    log_others_B = tf.math.log(-tf.math.expm1(log_q_B))
+    out = tf.constant(float("-inf"), logits_BN.dtype)
+    counts_B = tf.reduce_any(negative_BN, axis=1) & (log_others_B != out)
+    x_B = _log_sum_exp(tf.where(negative_BN, logits_BN - log_q_N, out)) + log_others_B
+    x_B = tf.where(counts_B, x_B, tf.zeros_like(x_B))
+    num_negatives_B = tf.math.count_nonzero(negative_BN, axis=1, dtype=x_B.dtype)
+    w_B = tf.stop_gradient(tf.sigmoid(x_B - tf.math.log(tf.maximum(num_negatives_B, 1)) - positive_B))
+    loss_B = tf.where(counts_B, w_B * (x_B - positive_B), tf.zeros_like(x_B))
+    return weighted_mean(loss_B, weights_B, total_weight)
+
+
+def weighted_mean(loss_B: tf.Tensor, weights_B: tf.Tensor, total_weight: tf.Tensor | None = None) -> tf.Tensor:
+    """`sum_i w_i l_i / sum_i w_i`.
+
+    Args:
+        loss_B: loss of each row [B]; of a row of weight 0 it may be anything.
+        weights_B: sample weights [B].
+        total_weight: what is divided by, scalar; none means the sum of `weights_B`; 0 gives 0.
+    """
+    weights_B = tf.cast(weights_B, loss_B.dtype)
     # Selected, not multiplied: a row without weight may have lost its positive, and 0 * inf is NaN.
-    loss_B = tf.where(weights_B == 0, tf.zeros_like(loss_B), loss_B)
-    total = tf.reduce_sum(weights_B)
-    return tf.reduce_sum(weights_B * loss_B) / tf.where(total == 0, tf.ones_like(total), total)
+    sum_ = tf.reduce_sum(weights_B * tf.where(weights_B == 0, tf.zeros_like(loss_B), loss_B))
+    total = tf.reduce_sum(weights_B) if total_weight is None else tf.cast(total_weight, loss_B.dtype)
+    return sum_ / tf.where(total == 0, tf.ones_like(total), total)
+
+
+def positives_and_negatives(
+    logits_BN: tf.Tensor, weights_B: tf.Tensor, positive_columns_B: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Logit of each row's positive [B], and True where a column is a negative of a row [B, N].
+
+    A row of weight 0 has a positive of 0 and no negatives, so that nothing in it can reach a gradient.
+    """
+    places_B2 = _places(logits_BN, positive_columns_B)
+    counts_B = weights_B != 0
+    positive_B = tf.gather_nd(logits_BN, places_B2)
+    # Not `>`: a NaN must stay visible.
+    there_BN = (logits_BN != float("-inf")) & counts_B[:, None]
+    negative_BN = tf.tensor_scatter_nd_update(there_BN, places_B2, tf.zeros_like(counts_B))
+    return tf.where(counts_B, positive_B, tf.zeros_like(positive_B)), negative_BN
+
+
+def _places(logits_BN: tf.Tensor, positive_columns_B: tf.Tensor | None) -> tf.Tensor:
+    """Row and column of each row's positive [B, 2]."""
+    rows_B = tf.range(tf.shape(logits_BN)[0])
+    columns_B = rows_B if positive_columns_B is None else tf.cast(positive_columns_B, tf.int32)
+    return tf.stack([rows_B, columns_B], axis=1)
+
+
+@tf.custom_gradient
+def _cross_entropy(
+    logits_BN: tf.Tensor, places_B2: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, None]]]:
+    """Row losses [B]; the gradient is one product of what is there already, where autodiff makes five passes."""
+    exp_BN, sum_B, highest_B = _scaled_exp(logits_BN)
+    loss_B = tf.math.log(sum_B) + highest_B - tf.gather_nd(logits_BN, places_B2)
+
+    def gradient(upstream_B: tf.Tensor) -> tuple[tf.Tensor, None]:
+        # A row without weight may hold inf or NaN: times 0 is 0 here.
+        scale_B = tf.math.multiply_no_nan(1 / sum_B, upstream_B)
+        gradient_BN = tf.math.multiply_no_nan(exp_BN, scale_B[:, None])
+        return tf.tensor_scatter_nd_sub(gradient_BN, places_B2, upstream_B), None
+
+    return loss_B, gradient
 
 
 def _log_sum_exp(logits_BN: tf.Tensor) -> tf.Tensor:
     """Row-wise log sum exp [B]; of a row that is -inf throughout 0, so that no gradient becomes NaN."""
+    _, sum_B, highest_B = _scaled_exp(logits_BN)
+    return tf.math.log(sum_B) + highest_B
+
+
+def _scaled_exp(logits_BN: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`exp(logits - highest)` [B, N], its sum [B], and the highest [B]; 0, 1 and 0 of a row that is -inf throughout."""
     highest_B = tf.stop_gradient(tf.reduce_max(logits_BN, axis=1))
     highest_B = tf.where(highest_B == float("-inf"), tf.zeros_like(highest_B), highest_B)
-    sum_B = tf.reduce_sum(tf.exp(logits_BN - highest_B[:, None]), axis=1)
-    return tf.math.log(tf.where(sum_B == 0, tf.ones_like(sum_B), sum_B)) + highest_B
+    exp_BN = tf.exp(logits_BN - highest_B[:, None])
+    sum_B = tf.reduce_sum(exp_BN, axis=1)
+    return exp_BN, tf.where(sum_B == 0, tf.ones_like(sum_B), sum_B), highest_B

@@ -1,62 +1,168 @@
-"""The retrieval task: TFRS's, with the numerics that TFRS gets wrong put right."""
+"""The retrieval task: TFRS's, with the numerics that TFRS gets wrong put right, and with every source of negatives.
+
+Letters: B queries, N columns that all of them share (positives, sampled, bank), X columns of one row alone
+(impressions), D vector width.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from retrieval_contract.config import Loss
-from tfrs_models.losses.softmax import softmax_cross_entropy
-from tfrs_models.negatives.in_batch import in_batch_logits
-from tfrs_models.negatives.masks import mask_accidental_hits
+from retrieval_contract.config import Loss, Negatives
+from tfrs_models.losses.pairwise import bpr, contrastive, triplet
+from tfrs_models.losses.pointwise import gbce, sigmoid
+from tfrs_models.losses.softmax import refined_softmax, softmax_cross_entropy
+from tfrs_models.negatives.columns import Columns
+from tfrs_models.negatives.hardest import keep_hardest
+from tfrs_models.negatives.in_batch import in_batch_logits, row_wise_logits
+from tfrs_models.negatives.masks import mask_accidental_hits, mask_disallowed, mask_known_positives
 
 
 class RetrievalTask(tfrs.tasks.Retrieval):
-    """In-batch softmax with temperature, candidate bias, sampling-bias correction and accidental-hit removal.
+    """Columns, masks and loss of a batch, as the settings ask for.
 
-    Equals `tfrs.tasks.Retrieval` divided by the sum of the weights where every sampling probability is above 1e-6 and
-    there is no bias. Below 1e-6 stock TFRS corrects as if the probability were 1e-6; here log_q is taken as it is.
+    In the plain case (softmax over the batch, no bias) it equals `tfrs.tasks.Retrieval` divided by the sum of the
+    weights where every sampling probability is above 1e-6. Below 1e-6 stock TFRS corrects as if the probability were
+    1e-6; here log_q is taken as it is.
     """
 
-    def __init__(self, settings: Loss) -> None:
+    def __init__(self, settings: Loss, negatives: Negatives, num_candidates: int) -> None:
         """Keep the settings.
 
         Args:
-            settings: temperature, correction and masks.
+            settings: loss, correction, accidental hits.
+            negatives: masks, and how many negatives count.
+            num_candidates: candidates V of the catalogue; only gbce looks at it.
         """
         super().__init__(
             temperature=settings.temperature, remove_accidental_hits=settings.remove_accidental_hits, name="retrieval"
         )
         # Keras would cast the first argument, and it alone, to its float32: a float64 model would lose half its digits.
         self._autocast = False
-        self.settings = settings
+        self.settings, self.negatives, self.num_candidates = settings, negatives, num_candidates
 
     def call(
         self,
         query_BD: tf.Tensor,
-        candidate_BD: tf.Tensor,
+        columns: Columns,
         *,
-        bias_N: tf.Tensor | None,
-        candidate_rows_B: tf.Tensor,
-        log_q_N: tf.Tensor,
+        positive_columns_B: tf.Tensor,
         weights_B: tf.Tensor,
+        total_weight: tf.Tensor | None = None,
+        temperature: float | tf.Tensor,
+        sigmoid_bias: tf.Tensor | None = None,
+        bank: Columns | None = None,
+        allowed_BN: tf.Tensor | None = None,
+        known_positives: Mapping[str, tf.Tensor] | None = None,
+        impressions: Columns | None = None,
+        impressions_allowed_BX: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Vectors -> loss, scalar, nats per query.
 
         Args:
             query_BD: query vectors [B, D].
-            candidate_BD: vectors of the queries' positives [B, D].
-            bias_N: candidate bias [B]; none means none.
-            candidate_rows_B: entity rows of the positives [B].
-            log_q_N: natural log of each candidate's sampling probability [B]; not looked at where the settings ask
-                for no correction.
+            columns: the batch's positives, then the sampled columns; or the whole catalogue.
+            positive_columns_B: column of each row's positive among them [B].
             weights_B: sample weights [B].
+            total_weight: sum of the weights of the whole batch, where these rows are a part of it.
+            temperature: what inner products are divided by.
+            sigmoid_bias: learned bias of the sigmoid loss, scalar.
+            bank: columns behind those, for all rows; none means none.
+            allowed_BN: the explicit mask over `columns`, True where one counts for a row; none allows all.
+            known_positives: `places` and `rows` [M] of what queries are known to like; looked at where masked.
+            impressions: each row's own columns, [B, X] in place of [N]; none means none.
+            impressions_allowed_BX: False where a row has no impression [B, X].
         """
-        logits_BN = in_batch_logits(
+        masked = functools.partial(self._masked, known_positives=known_positives)
+        logits_BN = self._logits(query_BD, columns, temperature)
+        if allowed_BN is not None:
+            logits_BN = mask_disallowed(logits_BN, allowed_BN)
+        rows_N, log_q_N = columns.rows_N, columns.log_q_N
+        if bank is not None:
+            # Logits are joined, not columns: nothing copies the bank's vectors, and they need no gradient.
+            logits_BN = tf.concat([logits_BN, self._logits(query_BD, bank, temperature)], axis=1)
+            rows_N, log_q_N = (tf.concat(pair, axis=0) for pair in ((rows_N, bank.rows_N), (log_q_N, bank.log_q_N)))
+        logits_BN = masked(logits_BN, rows_N, positive_columns_B)
+        if impressions is not None:
+            own_BX = self._own_logits(query_BD, impressions, temperature)
+            own_BX = mask_disallowed(own_BX, impressions_allowed_BX)
+            # The positive goes in front, for the masks to compare with, and comes off again.
+            own_BX = tf.concat([tf.zeros_like(query_BD[:, :1]), own_BX], axis=1)
+            rows_BX = tf.concat([tf.gather(columns.rows_N, positive_columns_B)[:, None], impressions.rows_N], axis=1)
+            own_BX = masked(own_BX, rows_BX, tf.zeros_like(positive_columns_B))[:, 1:]
+            logits_BN = tf.concat([logits_BN, own_BX], axis=1)
+            log_q_N = _row_wise(log_q_N, impressions.log_q_N)
+        if self.negatives.hardest is not None:
+            logits_BN = keep_hardest(logits_BN, positive_columns_B, self.negatives.hardest)
+        return self._loss_of(logits_BN, weights_B, positive_columns_B, total_weight, log_q_N, sigmoid_bias)
+
+    def _own_logits(self, query_BD: tf.Tensor, impressions: Columns, temperature: float | tf.Tensor) -> tf.Tensor:
+        return row_wise_logits(
             query_BD,
-            candidate_BD,
-            temperature=self.settings.temperature,
-            bias_N=bias_N,
-            log_q_N=None if self.settings.log_q == "none" else log_q_N,
+            impressions.vectors_ND,
+            temperature=temperature,
+            bias_BX=impressions.bias_N,
+            log_q_BX=impressions.log_q_N if self._corrects else None,
         )
-        if self.settings.remove_accidental_hits:
-            logits_BN = mask_accidental_hits(logits_BN, candidate_rows_B)
-        return softmax_cross_entropy(logits_BN, weights_B)
+
+    def _logits(self, query_BD: tf.Tensor, columns: Columns, temperature: float | tf.Tensor) -> tf.Tensor:
+        return in_batch_logits(
+            query_BD,
+            columns.vectors_ND,
+            temperature=temperature,
+            bias_N=columns.bias_N,
+            log_q_N=columns.log_q_N if self._corrects else None,
+        )
+
+    @property
+    def _corrects(self) -> bool:
+        """True where log_q is subtracted from the logits; the refined loss does it by itself."""
+        return self.settings.log_q in ("exact", "streaming")
+
+    def _masked(
+        self,
+        logits_BN: tf.Tensor,
+        rows_N: tf.Tensor,
+        positive_columns_B: tf.Tensor,
+        known_positives: Mapping[str, tf.Tensor] | None,
+    ) -> tf.Tensor:
+        # Over the whole catalogue every candidate stands once.
+        if self.settings.remove_accidental_hits and self.settings.kind != "full_softmax":
+            logits_BN = mask_accidental_hits(logits_BN, rows_N, positive_columns_B)
+        if self.negatives.mask_known_positives:
+            assert known_positives is not None, "the batch carries the known positives where they are to be masked"
+            logits_BN = mask_known_positives(
+                logits_BN, rows_N, positive_columns_B, known_positives["places"], known_positives["rows"]
+            )
+        return logits_BN
+
+    def _loss_of(
+        self,
+        logits_BN: tf.Tensor,
+        weights_B: tf.Tensor,
+        positive_columns_B: tf.Tensor,
+        total_weight: tf.Tensor | None,
+        log_q_N: tf.Tensor,
+        sigmoid_bias: tf.Tensor | None,
+    ) -> tf.Tensor:
+        settings = self.settings
+        named: dict[str, tuple[Callable[..., tf.Tensor], dict[str, Any]]] = {
+            "bpr": (bpr, {}),
+            "triplet": (triplet, {"margin": settings.margin}),
+            "contrastive": (contrastive, {"margin": settings.margin}),
+            "sigmoid": (sigmoid, {"bias": sigmoid_bias}),
+            "gbce": (gbce, {"num_candidates": self.num_candidates, "t": settings.gbce_t}),
+        }
+        loss, arguments = named.get(settings.kind, (softmax_cross_entropy, {}))
+        if settings.log_q == "refined":
+            loss, arguments = refined_softmax, {"log_q_N": log_q_N}
+        return loss(logits_BN, weights_B, positive_columns_B, total_weight, **arguments)
+
+
+def _row_wise(log_q_N: tf.Tensor, log_q_BX: tf.Tensor) -> tf.Tensor:
+    """log_q of the shared columns and of each row's own [B, N + X]."""
+    shape = [tf.shape(log_q_BX)[0], tf.shape(log_q_N)[0]]
+    return tf.concat([tf.broadcast_to(log_q_N, shape), log_q_BX], axis=1)

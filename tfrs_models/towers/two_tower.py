@@ -1,4 +1,4 @@
-"""Both towers and the candidate bias: what is trained and what is served."""
+"""Both towers, the candidate bias, and the numbers that the loss learns: what is trained and what is served."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,10 @@ _Features = Mapping[str, tf.Tensor]
 
 
 class TwoTower(tf.keras.Model):
-    """Query tower, candidate tower and, where configured, one bias a row of the candidate-id vocabulary."""
+    """Query tower, candidate tower and, where configured, one bias a row of the candidate-id vocabulary.
+
+    A learned temperature and the bias of the sigmoid loss are kept here too, so that all weights are in one place.
+    """
 
     def __init__(self, config: RunConfig, sizes: VocabularySizes, dtype: str = "float32") -> None:
         """Create the weights, zero until they are assigned.
@@ -27,7 +30,12 @@ class TwoTower(tf.keras.Model):
         dim, normalize = config.model.dim, config.model.normalize
         self.query = MlpTower(config.query, sizes["query"], dim, normalize, dtype=dtype)
         self.candidate = MlpTower(config.candidate, sizes["candidate"], dim, normalize, dtype=dtype)
-        self.temperature = config.loss.temperature
+        self.loss_settings = config.loss
+        self.log_temperature = self.sigmoid_bias = None
+        if config.loss.learn_temperature:
+            self.log_temperature = self.add_weight(name="log_temperature", shape=(1,), initializer="zeros")
+        if config.loss.kind == "sigmoid":
+            self.sigmoid_bias = self.add_weight(name="sigmoid_bias", shape=(1,), initializer="zeros")
         self.id_name, self.bias_table = "", None
         id_feature = config.candidate_id_feature
         if config.model.candidate_bias and id_feature is not None:
@@ -54,6 +62,16 @@ class TwoTower(tf.keras.Model):
             return None
         return tf.gather(self.bias_table, features[self.id_name])[:, 0]
 
+    def temperature(self) -> float | tf.Tensor:
+        """What inner products are divided by: as configured, or learned, `exp(clip(theta, low, high))`, scalar.
+
+        The gradient passes to theta inside the bounds and on them, and is 0 outside.
+        """
+        if self.log_temperature is None:
+            return self.loss_settings.temperature
+        low, high = self.loss_settings.log_temperature_range
+        return tf.exp(tf.clip_by_value(self.log_temperature, low, high))[0]
+
     def query_vectors(self, features: _Features) -> tf.Tensor:
         """Query features -> served vectors: [B, D], and a last column of ones where there is a candidate bias."""
         query_BD = self.encode_query(features)
@@ -69,4 +87,4 @@ class TwoTower(tf.keras.Model):
         candidate_BD, bias_B = self.encode_candidate(features), self.candidate_bias(features)
         if bias_B is None:
             return candidate_BD
-        return tf.concat([candidate_BD, (self.temperature * bias_B)[:, None]], axis=1)
+        return tf.concat([candidate_BD, (self.temperature() * bias_B)[:, None]], axis=1)

@@ -72,3 +72,41 @@ def test_the_sides_draw_their_dropout_apart():
     query, candidate = towers.encode_query(rows, seed).numpy(), towers.encode_candidate(rows, seed).numpy()
     assert 0.3 < (query != candidate).mean() < 0.7
     np.testing.assert_array_equal(query, towers.encode_query(rows, seed))
+
+
+LEARNED = {"learn_temperature": True, "temperature": 0.5, "temperature_range": (0.2, 2.0)}
+
+
+def test_a_fixed_temperature_is_a_number(build):
+    assert build()[1].temperature() == 0.5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_learned_temperature_is_clamped(build, dtype):
+    problem, towers, *_ = build(dtype, loss=LEARNED)
+    low, high = problem.config.loss.log_temperature_range
+    for theta, want in ((-0.5, np.exp(-0.5)), (-9.0, np.exp(low)), (9.0, np.exp(high))):
+        towers.log_temperature.assign([theta])
+        temperature = towers.temperature()
+        assert (temperature.dtype, temperature.shape) == (dtype, ())
+        np.testing.assert_allclose(temperature, want, rtol=1e-6 if dtype == "float32" else 1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_gradient_of_a_learned_temperature_stops_outside_its_bounds(build, dtype):
+    problem, towers, *_ = build(dtype, loss=LEARNED)
+    low, high = problem.config.loss.log_temperature_range
+    for theta, passes in ((-0.5, True), (low, True), (high, True), (low - 1e-3, False), (high + 1e-3, False)):
+        towers.log_temperature.assign([theta])
+        with tf.GradientTape() as tape:
+            temperature = towers.temperature()
+        gradient = tape.gradient(temperature, towers.log_temperature).numpy()
+        np.testing.assert_allclose(gradient, [float(temperature) * passes], rtol=1e-6)
+
+
+def test_served_vectors_use_the_learned_temperature(build):
+    problem, towers, _, candidate = build(loss=LEARNED)
+    temperature = np.exp(problem.weights["loss.log_temperature"].astype(np.float64))
+    bias = towers.candidate_bias(candidate)
+    np.testing.assert_allclose(towers.candidate_vectors(candidate)[:, -1], temperature * bias, rtol=1e-12)
+    assert abs(float(temperature[0]) - 0.5) > 0.1

@@ -1,15 +1,32 @@
-"""Gradients of all parameters together: duplicates summed, norm, clipping.
+"""Gradients of all parameters together: added up, summed over processes, duplicates summed, norm, clipping.
 
 Letters: U distinct rows of a table that a step touched, W width of the table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import tensorflow as tf
 
+from tfrs_models.negatives.replicas import gathered, num_replicas, summed
+
 Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
 Gradients = Mapping[str, Gradient]
+
+
+def add_up(gradients: Sequence[Gradient]) -> Gradient:
+    """Sum of several gradients of one parameter; rows of IndexedSlices follow one another.
+
+    Args:
+        gradients: one or more, all dense or all IndexedSlices.
+    """
+    if len(gradients) == 1:
+        return gradients[0]
+    if isinstance(gradients[0], tf.IndexedSlices):
+        values = tf.concat([gradient.values for gradient in gradients], axis=0)
+        rows = tf.concat([gradient.indices for gradient in gradients], axis=0)
+        return tf.IndexedSlices(values, rows, gradients[0].dense_shape)
+    return tf.add_n(gradients)
 
 
 def sum_duplicates(gradient: Gradient) -> Gradient:
@@ -29,6 +46,26 @@ def sum_duplicates(gradient: Gradient) -> Gradient:
     return tf.IndexedSlices(values_UW, rows_U, gradient.dense_shape)
 
 
+def over_replicas(gradients: Gradients) -> Gradients:
+    """Sum of all processes' gradients: dense ones summed, rows of tables one process's after the other's.
+
+    Args:
+        gradients: this process's part, by canonical name; inside `replicas.run` where there are several processes.
+    """
+    if num_replicas() == 1:
+        return gradients
+    dense: dict[str, Gradient] = {
+        name: gradient for name, gradient in gradients.items() if not isinstance(gradient, tf.IndexedSlices)
+    }
+    tables = {
+        name: tf.IndexedSlices(gathered(gradient.values), gathered(gradient.indices), gradient.dense_shape)
+        for name, gradient in gradients.items()
+        if isinstance(gradient, tf.IndexedSlices)
+    }
+    total = summed(dense) | tables
+    return {name: total[name] for name in gradients}
+
+
 def clip_by_global_norm(gradients: Gradients, clip_norm: float | None) -> tuple[dict[str, Gradient], tf.Tensor]:
     """Scale all gradients by `clip_norm / max(norm, clip_norm)`, the norm taken after duplicates are summed.
 
@@ -46,10 +83,10 @@ def clip_by_global_norm(gradients: Gradients, clip_norm: float | None) -> tuple[
     if clip_norm is None:
         return distinct, norm
     scale = clip_norm / tf.maximum(norm, clip_norm)
-    return {name: _scaled(gradient, scale) for name, gradient in distinct.items()}, norm
+    return {name: scaled(gradient, scale) for name, gradient in distinct.items()}, norm
 
 
-def _scaled(gradient: Gradient, scale: tf.Tensor | float) -> Gradient:
+def scaled(gradient: Gradient, scale: tf.Tensor | float) -> Gradient:
     """Gradient times a scalar, IndexedSlices staying what they are."""
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(gradient.values * scale, gradient.indices, gradient.dense_shape)

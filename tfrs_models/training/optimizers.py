@@ -155,13 +155,14 @@ class Optimizer:
         self.rule = rule
         self.variables = dict(variables)
         self.decays = {name: table[name].decays for name in variables}
+        self.bounds = {name: table[name].bounds for name in variables}
         self.slots = {
             slot: {name: _filled(variable, start) for name, variable in variables.items()}
             for slot, start in rule.slot_starts.items()
         }
 
     def apply(self, gradients: Gradients, *, step: tf.Tensor | int, learning_rate: tf.Tensor | float) -> None:
-        """Move what the gradients touch.
+        """Move what the gradients touch; a parameter with bounds that would leave them stops on them.
 
         Args:
             gradients: of every variable by canonical name; dense, or IndexedSlices, whose repeated rows are summed.
@@ -183,7 +184,8 @@ class Optimizer:
                 learning_rate=rate,
                 decays=self.decays[name],
             )
-            _put_back(self.variables[name], gradient, values)
+            bounds = self.bounds[name]
+            _put_back(self.variables[name], gradient, values if bounds is None else tf.clip_by_value(values, *bounds))
             for slot, variable in held.items():
                 _put_back(variable, gradient, slots[slot])
 

@@ -162,3 +162,16 @@ def test_a_sparse_update_compiles_to_no_read_of_the_whole_table():
     values = tf.zeros([2, W], tf.float64)
     assert reads(move, values, tf.constant([1, 2])) == []
     assert reads(lambda: optimizer.apply({"p": tf.zeros([V, W], tf.float64)}, step=1, learning_rate=0.1)) != []
+
+
+@pytest.mark.parametrize("kind", list(SETTINGS))
+def test_a_parameter_with_bounds_stops_on_them(kind):
+    low, high = float(np.float32(-0.3)), float(np.float32(0.2))
+    free = Parameter(shape=(3,), start="zeros", sparse=False, decays=False)
+    bound = Parameter(shape=(3,), start="zeros", sparse=False, decays=False, bounds=(low, high))
+    variables = {"free": tf.Variable(tf.zeros([3])), "bound": tf.Variable(tf.zeros([3]))}
+    optimizer = make_optimizer(SETTINGS[kind], variables, {"free": free, "bound": bound})
+    gradient = tf.constant([1e3, -1e3, 0.0])
+    optimizer.apply({"free": gradient, "bound": gradient}, step=1, learning_rate=1.0)
+    assert variables["bound"].numpy().tolist() == [low, high, 0]
+    assert (np.abs(variables["free"].numpy()[:2]) > 0.3).all()

@@ -4,8 +4,9 @@ import math
 import numpy as np
 import pytest
 
+from retrieval_contract.arrays import BankColumns
 from retrieval_contract.errors import UserError
-from tfrs_models.callables import loss_and_gradients
+from tfrs_models.callables import TwoTowerEncoders, loss_and_gradients
 from tfrs_models.training.trainer import TwoTowerTrainer
 
 KINDS = {
@@ -19,7 +20,9 @@ DROPOUT = {"query": {"dropout": 0.3, "feature_dropout": 0.2}, "candidate": {"dro
 
 
 def _trainer(problem, state=None):
-    return TwoTowerTrainer(problem.config, problem.sizes, problem.first_state if state is None else state)
+    return TwoTowerTrainer(
+        problem.config, problem.sizes, problem.first_state if state is None else state, problem.catalogue
+    )
 
 
 def _run(trainer, batches, rate=0.05):
@@ -239,3 +242,227 @@ def test_cuda_without_a_gpu_is_the_users_mistake(make_problem, monkeypatch):
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
     with pytest.raises(UserError, match="sees no GPU"):
         _trainer(make_problem(training={"device": "cuda"}))
+
+
+# ---------------------------------------------------------------- negatives
+
+PLAIN_BANK = {"bank": {"num_batches": 2}}
+MOMENTUM_BANK = {"bank": {"num_batches": 2, "momentum": 0.75}}
+ALL_SOURCES = {"sampled": 3, "impressions": 2, "mask_known_positives": True, "mask_not_yet_seen": True}
+
+
+def _bank(state, num_places=12):
+    filled = min(int(state["bank/enqueued"]), num_places)
+    parts = {name: state[f"bank/{name}"][:filled] for name in ("vectors", "rows", "log_q")}
+    return BankColumns(**parts, bias=state["bank/bias"][:filled] if "bank/bias" in state else None)
+
+
+def _find(problem, state, batch, **arguments):
+    return loss_and_gradients(problem.config, problem.sizes, _weights(state), batch, dtype="float64", **arguments)
+
+
+def _served(problem, weights, batch):
+    encoders = TwoTowerEncoders(problem.config, problem.sizes, weights)
+    return encoders.encode_candidates(batch.candidate_features)[:, : problem.config.model.dim]
+
+
+def test_the_state_of_a_bank(make_problem):
+    problem = make_problem(negatives=MOMENTUM_BANK)
+    state = _trainer(problem).state()
+    shapes = {name: (array.shape, array.dtype) for name, array in state.items() if name.startswith("bank/")}
+    assert shapes == {
+        "bank/vectors": ((12, 4), np.float32),
+        "bank/rows": ((12,), np.int32),
+        "bank/log_q": ((12,), np.float32),
+        "bank/bias": ((12,), np.float32),
+        "bank/enqueued": ((), np.int64),
+    }
+    averages = {name for name in state if name.startswith("average/")}
+    assert averages == {f"average/{name}" for name in problem.weights if name.startswith("candidate.")}
+    for name in averages:
+        np.testing.assert_array_equal(state[name], problem.weights[name.removeprefix("average/")])
+    without = _trainer(make_problem(negatives=PLAIN_BANK, model={"candidate_bias": False})).state()
+    assert not any(name.startswith("average/") or name == "bank/bias" for name in without)
+
+
+def test_the_plain_bank_takes_the_vectors_of_the_step_that_made_them(make_problem):
+    problem = make_problem(negatives=PLAIN_BANK)
+    trainer = _trainer(problem)
+    for number, batch in enumerate(problem.batches[:3]):
+        before = trainer.state()
+        trainer.step([batch], learning_rate=0.1)
+        after, place = trainer.state(), 6 * number % 12
+        places = slice(place, place + 6)
+        np.testing.assert_allclose(after["bank/vectors"][places], _served(problem, _weights(before), batch), rtol=1e-5)
+        bias = _weights(before)["candidate.bias"][batch.candidate_features["candidate_id"], 0]
+        np.testing.assert_array_equal(after["bank/bias"][places], bias)
+        np.testing.assert_array_equal(after["bank/rows"][places], batch.candidate_rows)
+        np.testing.assert_array_equal(after["bank/log_q"][places], batch.log_q)
+        assert int(after["bank/enqueued"]) == 6 * (number + 1)
+
+
+def test_the_momentum_bank_takes_the_averages_vectors_after_the_step(make_problem):
+    problem = make_problem(negatives=MOMENTUM_BANK)
+    trainer = _trainer(problem)
+    for number, batch in enumerate(problem.batches[:2]):
+        before = trainer.state()
+        trainer.step([batch], learning_rate=0.1)
+        after = trainer.state()
+        average = {name.removeprefix("average/"): after[name] for name in after if name.startswith("average/")}
+        for name, array in average.items():
+            want = 0.75 * before[f"average/{name}"] + 0.25 * after[f"weights/{name}"]
+            np.testing.assert_allclose(array, want, rtol=1e-5, atol=1e-6)
+        places = slice(6 * number, 6 * number + 6)
+        want = _served(problem, _weights(after) | average, batch)
+        np.testing.assert_allclose(after["bank/vectors"][places], want, rtol=1e-5, atol=1e-6)
+        bias = average["candidate.bias"][batch.candidate_features["candidate_id"], 0]
+        np.testing.assert_array_equal(after["bank/bias"][places], bias)
+        assert np.abs(want - _served(problem, _weights(after), batch)).max() > 1e-3
+
+
+@pytest.mark.parametrize("negatives", [PLAIN_BANK, MOMENTUM_BANK, {**PLAIN_BANK, "hardest": 4}], ids=str)
+def test_a_step_uses_the_bank_as_it_stood(make_problem, negatives):
+    problem = make_problem(negatives=negatives, optimizer={"kind": "sgd"})
+    trainer = _trainer(problem)
+    _run(trainer, problem.batches[:3])
+    state, batch = trainer.state(), problem.batches[3]
+    result = trainer.step([batch], learning_rate=0.1)
+    loss, gradients = _find(problem, state, batch, bank=_bank(state))
+    np.testing.assert_allclose(result.loss, loss, rtol=1e-5)
+    assert abs(loss - _find(problem, state, batch)[0]) > 0.1
+    for name, array in _weights(trainer.state()).items():
+        np.testing.assert_allclose(array, _weights(state)[name] - 0.1 * gradients[name], atol=1e-6)
+
+
+def test_in_its_warm_up_the_bank_fills_and_does_not_count(make_problem):
+    problem = make_problem(negatives={"bank": {"num_batches": 3, "warmup_steps": 2}})
+    plain = make_problem()
+    trainer, other = _trainer(problem), _trainer(plain)
+    for batch in problem.batches[:2]:
+        assert trainer.step([batch], learning_rate=0.1) == other.step([batch], learning_rate=0.1)
+    assert int(trainer.state()["bank/enqueued"]) == 12
+    third = problem.batches[2]
+    assert trainer.step([third], learning_rate=0.1).loss > other.step([third], learning_rate=0.1).loss + 0.1
+
+
+def test_the_batches_of_a_step_see_one_bank_and_enter_it_in_order(make_problem):
+    problem = make_problem(negatives=PLAIN_BANK, optimizer={"kind": "sgd", "accumulation_steps": 2})
+    trainer, batches = _trainer(problem), problem.batches
+    trainer.step(batches[:2], learning_rate=0.1)
+    state = trainer.state()
+    np.testing.assert_array_equal(state["bank/log_q"], np.concatenate([batches[0].log_q, batches[1].log_q]))
+    result = trainer.step(batches[2:], learning_rate=0.1)
+    losses = [_find(problem, state, batch, bank=_bank(state))[0] for batch in batches[2:]]
+    np.testing.assert_allclose(result.loss, np.mean(losses), rtol=1e-5)
+
+
+RESUMED = {
+    "plain bank": {"negatives": PLAIN_BANK, **DROPOUT},
+    "momentum bank": {"negatives": MOMENTUM_BANK, **DROPOUT},
+    "all sources, chunks": {"negatives": ALL_SOURCES, "training": {"chunk_size": 4}, **DROPOUT},
+    "learned temperature": {"loss": {"learn_temperature": True}, "negatives": MOMENTUM_BANK},
+    "sigmoid": {"loss": {"kind": "sigmoid", "log_q": "none"}, "negatives": {"sampled": 2}},
+    "full softmax": {"loss": {"kind": "full_softmax", "log_q": "none"}, **DROPOUT},
+}
+
+
+@pytest.mark.parametrize("case", list(RESUMED))
+def test_a_resumed_run_repeats_the_bytes_whatever_the_negatives(make_problem, case):
+    problem = make_problem(**RESUMED[case])
+    whole = _trainer(problem)
+    _run(whole, problem.batches[:3])
+    state = whole.state()
+    losses = _run(whole, problem.batches)
+    resumed = _trainer(problem, state)
+    assert _run(resumed, problem.batches) == losses
+    assert _bytes(resumed.state()) == _bytes(whole.state())
+
+
+@pytest.mark.parametrize("negatives", [PLAIN_BANK, MOMENTUM_BANK], ids=str)
+def test_a_loss_that_is_not_finite_moves_neither_bank_nor_average(make_problem, negatives):
+    problem = make_problem(negatives=negatives)
+    trainer = _trainer(problem)
+    _run(trainer, problem.batches[:2])
+    before = _bytes(trainer.state())
+    assert not math.isfinite(trainer.step([_spoilt(problem.batches[2], np.nan)], learning_rate=0.1).loss)
+    assert _bytes(trainer.state()) == before
+    assert math.isfinite(trainer.step([problem.batches[2]], learning_rate=0.1).loss)
+
+
+def test_a_bank_is_made_at_step_zero_only(make_problem):
+    problem = make_problem(negatives=MOMENTUM_BANK)
+    state = _trainer(problem).state()
+    later = {name: array for name, array in state.items() if name != "bank/enqueued"}
+    with pytest.raises(UserError, match="bank/enqueued is missing"):
+        _trainer(problem, later)
+    late = {name: array for name, array in state.items() if not name.startswith(("bank/", "average/"))}
+    with pytest.raises(UserError, match=r"bank/vectors is missing.*average/candidate\.bias is missing"):
+        _trainer(problem, late | {"step": np.asarray(3, np.int64)})
+    with pytest.raises(UserError, match="bank/rows is left over"):
+        _trainer(make_problem(), state)
+
+
+def test_the_temperature_of_a_step_is_what_its_logits_were_divided_by(make_problem):
+    problem = make_problem()
+    assert _trainer(problem).step([problem.batches[0]], learning_rate=0.1).temperature == 0.5
+    problem = make_problem(loss={"learn_temperature": True, "temperature_range": (0.1, 2.0)})
+    trainer = _trainer(problem)
+    for batch in problem.batches[:3]:
+        theta = float(trainer.state()["weights/loss.log_temperature"][0])
+        assert trainer.step([batch], learning_rate=0.1).temperature == pytest.approx(math.exp(theta), rel=1e-6)
+
+
+def test_a_learned_temperature_stops_at_its_bounds(make_problem):
+    problem = make_problem(loss={"learn_temperature": True, "temperature_range": (0.4, 0.6)}, optimizer={"kind": "sgd"})
+    trainer = _trainer(problem)
+    bounds = problem.config.loss.log_temperature_range
+    seen = set()
+    for _ in range(4):
+        trainer.step([problem.batches[0]], learning_rate=100.0)
+        seen.add(float(trainer.state()["weights/loss.log_temperature"][0]))
+    assert seen <= set(bounds)
+
+
+@pytest.mark.parametrize(("kind", "chunk_size"), [("adamw", None), ("momentum", 4)])
+def test_a_step_with_all_sources_is_its_gradient(make_problem, kind, chunk_size):
+    """Sampled columns and impressions move the rows that they looked up, once each."""
+    problem = make_problem(optimizer={"kind": "sgd"}, negatives=ALL_SOURCES, training={"chunk_size": chunk_size})
+    trainer, batch = _trainer(problem), problem.batches[0]
+    result = trainer.step([batch], learning_rate=0.1)
+    loss, gradients = _find(problem, problem.first_state, batch)
+    np.testing.assert_allclose(result.loss, loss, rtol=1e-5)
+    for name, array in _weights(trainer.state()).items():
+        np.testing.assert_allclose(array, problem.weights[name] - 0.1 * gradients[name], atol=1e-6)
+    moving = make_problem(optimizer=KINDS[kind], negatives=ALL_SOURCES, training={"chunk_size": chunk_size})
+    trainer = _trainer(moving)
+    trainer.step([batch], learning_rate=0.1)
+    moved = (
+        trainer.state()["weights/candidate.embedding.candidate_id"]
+        != problem.weights["candidate.embedding.candidate_id"]
+    ).any(axis=1)
+    looked_up = {
+        int(row)
+        for features in (batch.candidate_features, batch.sampled.features, batch.impressions.features)
+        for row in features["candidate_id"]
+    }
+    assert set(moved.nonzero()[0]) <= looked_up
+
+
+@pytest.mark.parametrize("case", ["all sources, chunks", "momentum bank", "full softmax"])
+def test_one_trace_for_a_configuration(make_problem, case):
+    problem = make_problem(**RESUMED[case])
+    trainer = _trainer(problem)
+    _run(trainer, problem.batches)
+    assert trainer._compiled.experimental_get_tracing_count() == 1
+
+
+def test_chunks_draw_their_dropout_apart_and_again(make_problem):
+    """The two passes of a chunk must agree: otherwise the step would not follow the gradient of the reported loss."""
+    problem = make_problem(optimizer={"kind": "sgd"}, training={"chunk_size": 4}, **DROPOUT)
+    batch = problem.batches[0]
+    first = _trainer(problem)
+    result = first.step([batch], learning_rate=1e-3)
+    moved = _weights(first.state())
+    again = _trainer(problem, {f"weights/{name}": array for name, array in moved.items()} | {"step": np.asarray(0)})
+    drop = result.loss - again.step([batch], learning_rate=0.0).loss
+    np.testing.assert_allclose(drop, 1e-3 * result.gradient_norm**2, rtol=0.05)

@@ -1,5 +1,9 @@
-"""Both encoders and the candidate bias. Letters: B queries in the batch, N candidates, D vector width."""
+"""Both encoders, the candidate bias and what the loss learns.
 
+Letters: B queries in the batch, N candidates, D vector width.
+"""
+
+import math
 from collections.abc import Mapping
 from typing import cast, final
 
@@ -13,7 +17,10 @@ from torch_reference.towers.mlp_tower import MlpTower
 
 @final
 class TwoTower(nn.Module):
-    """A query tower and a candidate tower that meet at one width, and a bias for every candidate where configured."""
+    """A query tower and a candidate tower that meet at one width, and where configured a bias for every candidate.
+
+    The numbers that the loss learns live here too, because what is served needs the temperature.
+    """
 
     def __init__(self, config: RunConfig, sizes: VocabularySizes, dtype: str = "float32") -> None:
         """Build both towers; their weights are to be assigned (`torch_reference.weights`).
@@ -30,6 +37,19 @@ class TwoTower(nn.Module):
         self.query = MlpTower(config.query, sizes["query"], dim, normalize, dtype)
         self.candidate = MlpTower(config.candidate, sizes["candidate"], dim, normalize, dtype)
         self.bias = self._bias_table()
+        loss = config.loss
+        self.log_temperature = self._number(math.log(loss.temperature)) if loss.learn_temperature else None
+        self.sigmoid_bias = self._number(loss.sigmoid_bias) if loss.kind == "sigmoid" else None
+
+    def temperature(self) -> float | Tensor:
+        """What inner products are divided by: the configured number, or a learned one as a tensor [1].
+
+        `exp(clip(theta, low, high))`: outside its bounds theta has a gradient of 0, on them it has one.
+        """
+        if self.log_temperature is None:
+            return self.config.loss.temperature
+        low, high = self.config.loss.log_temperature_range
+        return self.log_temperature.clamp(low, high).exp()
 
     def encode_query(self, features: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Query features, leading dimension B -> vectors [B, D]."""
@@ -61,8 +81,11 @@ class TwoTower(nn.Module):
         bias_N = self.candidate_bias(features)
         if bias_N is None:
             return candidate_ND
-        served_N1 = self.config.loss.temperature * bias_N.unsqueeze(1)
+        served_N1 = self.temperature() * bias_N.unsqueeze(1)
         return torch.cat([candidate_ND, served_N1], dim=1)
+
+    def _number(self, start: float) -> nn.Parameter:
+        return nn.Parameter(torch.full((1,), start, dtype=self._dtype))
 
     def _bias_table(self) -> nn.Embedding | None:
         feature = self.config.candidate_id_feature

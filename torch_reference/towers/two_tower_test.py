@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from retrieval_contract.config import Feature, Model, RunConfig, Tower
+from retrieval_contract.config import Feature, Loss, Model, RunConfig, Tower
 from retrieval_contract.weights.names import parameter_table
+from torch_reference.conftest import SIZES
 from torch_reference.inputs import batch_tensors
 from torch_reference.negatives.in_batch import in_batch_logits
 from torch_reference.towers.two_tower import TwoTower
@@ -60,3 +63,43 @@ def test_parameters_have_the_canonical_names(make_example):
     variables = parameters_by_name(TwoTower(example.config, example.sizes))
     assert list(variables) == list(table)
     assert all(variables[name].numel() == np.prod(parameter.shape) for name, parameter in table.items())
+
+
+def test_a_fixed_temperature_is_a_number_and_has_no_parameter(make_example):
+    towers = TwoTower(make_example().config, SIZES)
+    assert towers.temperature() == 0.5
+    assert towers.log_temperature is None
+    assert towers.sigmoid_bias is None
+
+
+@pytest.mark.parametrize(("theta", "tau", "slope"), [(-0.5, math.exp(-0.5), math.exp(-0.5)), (-9, 0.01, 0), (9, 10, 0)])
+def test_a_learned_temperature_is_clipped_and_flat_outside(make_example, theta, tau, slope):
+    config = make_example(loss=Loss(learn_temperature=True)).config
+    towers = TwoTower(config, SIZES, "float64")
+    with torch.no_grad():
+        towers.log_temperature.fill_(theta)
+    towers.temperature().backward()
+    assert towers.temperature().item() == pytest.approx(tau, rel=1e-6)
+    assert towers.log_temperature.grad.item() == pytest.approx(slope)
+    assert towers.temperature().dtype == torch.float64
+
+
+def test_on_its_bounds_the_temperature_has_a_gradient(make_example):
+    loss = Loss(learn_temperature=True)
+    for bound in loss.log_temperature_range:
+        for dtype in ("float32", "float64"):
+            towers = TwoTower(make_example(loss=loss).config, SIZES, dtype)
+            with torch.no_grad():
+                towers.log_temperature.fill_(bound)
+            towers.temperature().backward()
+            assert towers.log_temperature.grad.item() > 0
+
+
+def test_served_vectors_use_the_learned_temperature(make_example):
+    example = make_example(loss=Loss(learn_temperature=True))
+    example.weights["loss.log_temperature"][:] = math.log(0.2)
+    towers = TwoTower(example.config, example.sizes, "float64").eval()
+    assign(towers, example.weights)
+    features = batch_tensors(example.batch(0), "float64")["candidate_features"]
+    served = towers.candidate_vectors(features)[:, -1]
+    torch.testing.assert_close(served, 0.2 * towers.candidate_bias(features), rtol=1e-6, atol=0)

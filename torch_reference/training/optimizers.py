@@ -153,7 +153,7 @@ class Optimizer:
 
     @torch.no_grad()
     def apply(self, gradients: Gradients, *, step: int, learning_rate: float) -> None:
-        """Take one step.
+        """Take one step, and put what has bounds back inside them.
 
         Args:
             gradients: by canonical name; of a table sparse and coalesced, or dense (then every row moves).
@@ -171,6 +171,9 @@ class Optimizer:
                 learning_rate=learning_rate,
                 decays=self._table[name].decays,
             )
+            bounds = self._table[name].bounds
+            if bounds is not None:
+                self._variables[name].clamp_(*bounds)
 
     def _move_rows(
         self,

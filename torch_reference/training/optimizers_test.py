@@ -140,3 +140,19 @@ def test_adam_adagrad_and_sgd_equal_torch_on_dense_parameters():
             parameter.grad = gradient.to_dense()
             optimizer.step()
         np.testing.assert_allclose(run(KINDS[kind], sparse=False)[0], parameter.detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_has_bounds_is_put_back_inside_them(kind):
+    table = {
+        "bounded": Parameter(shape=(3,), start="zeros", sparse=False, decays=False, bounds=(-0.01, 0.02)),
+        "free": Parameter(shape=(3,), start="zeros", sparse=False, decays=False),
+    }
+    variables = {name: torch.zeros(3, requires_grad=True) for name in table}
+    optimizer = make_optimizer(KINDS[kind], variables, table)
+    gradient = torch.tensor([-1.0, 1.0, 0.0])
+    optimizer.apply(dict.fromkeys(table, gradient), step=1, learning_rate=LEARNING_RATE)
+    assert variables["bounded"].tolist() == pytest.approx([0.02, -0.01, 0])
+    assert variables["free"][0] > 0.02
+    for tensors in optimizer.slots.values():  # the optimiser's memory is that of the free one
+        assert torch.equal(tensors["bounded"], tensors["free"])
