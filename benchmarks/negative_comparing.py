@@ -62,7 +62,9 @@ class Outcome:
     metrics: Row
     """Means over seeds, of values and of their intervals."""
     seconds_per_epoch: float
-    """Median over seeds."""
+    """On the clock, median over seeds; more than the strategy's own where others had the machine."""
+    cpu_seconds_per_epoch: float
+    """Of all cores together, over the whole of a training; median over seeds."""
     differences: Mapping[str, Difference]
     """By metric of `COMPARED`; empty for the reference, or where there is none to compare with."""
 
@@ -151,8 +153,14 @@ def _outcome(name: str, tests: Sequence[Line], reference: Sequence[Line]) -> Out
         num_seeds=len(tests),
         metrics={metric: _mean([line["metrics"][metric] for line in tests]) for metric in REPORTED},
         seconds_per_epoch=statistics.median(line["seconds_per_epoch"] for line in tests),
+        cpu_seconds_per_epoch=statistics.median(map(_cpu_seconds_per_epoch, tests)),
         differences={metric: found for metric, found in differences.items() if found is not None},
     )
+
+
+def _cpu_seconds_per_epoch(line: Line) -> float:
+    seconds: float = line["cpu_seconds"][0]
+    return seconds / line["settings"]["steps"] * line["steps_per_epoch"]
 
 
 def difference(tests: Sequence[Line], reference: Sequence[Line], metric: str) -> Difference | None:

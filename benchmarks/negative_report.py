@@ -173,17 +173,19 @@ def _outcomes(found: Comparison) -> str:
         "coverage@100",
         "popularity percentile@100",
         "s/epoch",
+        "CPU s/epoch",
     ]
     head += [f"{metric} against exact" for metric in SHOWN]
     rows = [_row(outcome) for outcome in found.outcomes]
-    rows += [[f"*{name}*", "", *_metrics(metrics), "", "", ""] for name, metrics in found.baselines.items()]
+    rows += [[f"*{name}*", "", *_metrics(metrics), "", "", "", ""] for name, metrics in found.baselines.items()]
     return _table(head, rows)
 
 
 def _row(outcome: Outcome) -> list[str]:
     tuned = f"{outcome.strategy.knob} {outcome.value:g}{'†' if outcome.at_edge else ''}"
     differences = [_long(outcome.differences.get(metric)) for metric in SHOWN]
-    return [outcome.strategy.title, tuned, *_metrics(outcome.metrics), f"{outcome.seconds_per_epoch:.1f}", *differences]
+    seconds = [f"{figure:.1f}" for figure in (outcome.seconds_per_epoch, outcome.cpu_seconds_per_epoch)]
+    return [outcome.strategy.title, tuned, *_metrics(outcome.metrics), *seconds, *differences]
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> list[str]:

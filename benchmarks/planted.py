@@ -79,6 +79,7 @@ def run_line(
         settings=told,
         seed=seed,
         seconds_per_epoch=3.0,
+        steps_per_epoch=2 * told["steps"],
         metrics=None if failed else dict.fromkeys(REPORTED, metric),
         resampled={name: (0.2 + shift + shared + own).tolist() for name in COMPARED} if part == "test" else {},
         num_queries=100,

@@ -13,8 +13,8 @@ from tfrs_models.losses.softmax import positives_and_negatives, weighted_mean
 def bpr(
     logits_BN: tf.Tensor,
     weights_B: tf.Tensor,
-    positive_columns_B: tf.Tensor | None,
-    total_weight: tf.Tensor | None,
+    positive_columns_B: tf.Tensor | None = None,
+    total_weight: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Bayesian personalised ranking: `l_i = (1 / n_i) sum_neg softplus(s_ij - s_ip)`.
 
@@ -37,8 +37,8 @@ def bpr(
 def triplet(
     logits_BN: tf.Tensor,
     weights_B: tf.Tensor,
-    positive_columns_B: tf.Tensor | None,
-    total_weight: tf.Tensor | None,
+    positive_columns_B: tf.Tensor | None = None,
+    total_weight: tf.Tensor | None = None,
     *,
     margin: float,
 ) -> tf.Tensor:
@@ -63,8 +63,8 @@ def triplet(
 def contrastive(
     logits_BN: tf.Tensor,
     weights_B: tf.Tensor,
-    positive_columns_B: tf.Tensor | None,
-    total_weight: tf.Tensor | None,
+    positive_columns_B: tf.Tensor | None = None,
+    total_weight: tf.Tensor | None = None,
     *,
     margin: float,
 ) -> tf.Tensor:

@@ -13,8 +13,8 @@ from tfrs_models.losses.softmax import positives_and_negatives, weighted_mean
 def sigmoid(
     logits_BN: tf.Tensor,
     weights_B: tf.Tensor,
-    positive_columns_B: tf.Tensor | None,
-    total_weight: tf.Tensor | None,
+    positive_columns_B: tf.Tensor | None = None,
+    total_weight: tf.Tensor | None = None,
     *,
     bias: tf.Tensor,
 ) -> tf.Tensor:
@@ -41,8 +41,8 @@ def sigmoid(
 def gbce(
     logits_BN: tf.Tensor,
     weights_B: tf.Tensor,
-    positive_columns_B: tf.Tensor | None,
-    total_weight: tf.Tensor | None,
+    positive_columns_B: tf.Tensor | None = None,
+    total_weight: tf.Tensor | None = None,
     *,
     num_candidates: int,
     t: float,

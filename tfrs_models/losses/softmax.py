@@ -35,8 +35,8 @@ def softmax_cross_entropy(
 def refined_softmax(
     logits_BN: tf.Tensor,
     weights_B: tf.Tensor,
-    positive_columns_B: tf.Tensor | None,
-    total_weight: tf.Tensor | None,
+    positive_columns_B: tf.Tensor | None = None,
+    total_weight: tf.Tensor | None = None,
     *,
     log_q_N: tf.Tensor,
 ) -> tf.Tensor:

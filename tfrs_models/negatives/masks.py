@@ -55,18 +55,10 @@ def mask_known_positives(
     Returns:
         Logits [B, N]; the positive's own column always stays.
     """
-    num_columns = tf.shape(logits_BN)[1]
-    if candidate_rows_N.shape.rank == 1:
-        pairs_H, columns_H = _found(candidate_rows_N, rows_M)
-    else:
-        # One key for each place of the logits, so that a pair meets the columns of its own row only.
-        stride = tf.cast(1 + tf.reduce_max(tf.concat([tf.reshape(candidate_rows_N, [-1]), rows_M], axis=0)), tf.int64)
-        first_B1 = tf.range(tf.shape(logits_BN, tf.int64)[0])[:, None] * stride
-        keys_C = tf.reshape(first_B1 + tf.cast(candidate_rows_N, tf.int64), [-1])
-        pairs_H, flat_H = _found(keys_C, tf.cast(places_M, tf.int64) * stride + tf.cast(rows_M, tf.int64))
-        columns_H = flat_H % num_columns
-    places_H2 = tf.stack([tf.gather(places_M, pairs_H), columns_H], axis=1)
-    known_BN = tf.scatter_nd(places_H2, tf.ones_like(columns_H, tf.bool), tf.shape(logits_BN))
+    rows_H, columns_H = matches(candidate_rows_N, places_M, rows_M)
+    known_BN = tf.scatter_nd(
+        tf.stack([rows_H, columns_H], axis=1), tf.ones_like(columns_H, tf.bool), tf.shape(logits_BN)
+    )
     places_B2 = _places(logits_BN, positive_columns_B)
     return _select_out(
         logits_BN, tf.tensor_scatter_nd_update(known_BN, places_B2, tf.zeros_like(places_B2[:, 0], tf.bool))
@@ -84,6 +76,28 @@ def mask_disallowed(logits_BN: tf.Tensor, allowed_BN: tf.Tensor) -> tf.Tensor:
         Logits [B, N]; a row whose positive is not allowed has an infinite loss, which the loss leaves visible.
     """
     return _select_out(logits_BN, tf.logical_not(allowed_BN))
+
+
+def matches(candidate_rows_N: tf.Tensor, places_M: tf.Tensor, rows_M: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Find every column that holds the candidate of a pair.
+
+    Args:
+        candidate_rows_N: entity rows of the columns [N], or [B, N] where each row has columns of its own.
+        places_M: row of the logits of each pair [M].
+        rows_M: entity row of the candidate of each pair [M].
+
+    Returns:
+        Row and column of each place of the logits that was found [H], int32, pair by pair.
+    """
+    if candidate_rows_N.shape.rank == 1:
+        pairs_H, columns_H = _found(candidate_rows_N, rows_M)
+        return tf.gather(places_M, pairs_H), columns_H
+    # One key for each place of the logits, so that a pair meets the columns of its own row only.
+    stride = tf.cast(1 + tf.reduce_max(tf.concat([tf.reshape(candidate_rows_N, [-1]), rows_M], axis=0)), tf.int64)
+    first_B1 = tf.range(tf.shape(candidate_rows_N, tf.int64)[0])[:, None] * stride
+    keys_C = tf.reshape(first_B1 + tf.cast(candidate_rows_N, tf.int64), [-1])
+    pairs_H, flat_H = _found(keys_C, tf.cast(places_M, tf.int64) * stride + tf.cast(rows_M, tf.int64))
+    return tf.gather(places_M, pairs_H), flat_H % tf.shape(candidate_rows_N)[1]
 
 
 def _found(keys_C: tf.Tensor, wanted_M: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -15,6 +15,7 @@ from retrieval_contract.config import Loss, Negatives
 from tfrs_models.losses.pairwise import bpr, contrastive, triplet
 from tfrs_models.losses.pointwise import gbce, sigmoid
 from tfrs_models.losses.softmax import refined_softmax, softmax_cross_entropy
+from tfrs_models.negatives.bank import log_sum
 from tfrs_models.negatives.columns import Columns
 from tfrs_models.negatives.hardest import keep_hardest
 from tfrs_models.negatives.in_batch import in_batch_logits, row_wise_logits
@@ -81,11 +82,14 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         if allowed_BN is not None:
             logits_BN = mask_disallowed(logits_BN, allowed_BN)
         rows_N, log_q_N = columns.rows_N, columns.log_q_N
-        if bank is not None:
+        if bank is not None and not self._sums_the_bank:
             # Logits are joined, not columns: nothing copies the bank's vectors, and they need no gradient.
             logits_BN = tf.concat([logits_BN, self._logits(query_BD, bank, temperature)], axis=1)
             rows_N, log_q_N = (tf.concat(pair, axis=0) for pair in ((rows_N, bank.rows_N), (log_q_N, bank.log_q_N)))
         logits_BN = masked(logits_BN, rows_N, positive_columns_B)
+        if bank is not None and self._sums_the_bank:
+            positive_rows_B = tf.gather(rows_N, positive_columns_B)
+            logits_BN = tf.concat([logits_BN, self._bank_logit(query_BD, bank, temperature, positive_rows_B)], axis=1)
         if impressions is not None:
             own_BX = self._own_logits(query_BD, impressions, temperature)
             own_BX = mask_disallowed(own_BX, impressions_allowed_BX)
@@ -98,6 +102,21 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         if self.negatives.hardest is not None:
             logits_BN = keep_hardest(logits_BN, positive_columns_B, self.negatives.hardest)
         return self._loss_of(logits_BN, weights_B, positive_columns_B, total_weight, log_q_N, sigmoid_bias)
+
+    @property
+    def _sums_the_bank(self) -> bool:
+        """True where one number a row is all that the loss has to know of the bank."""
+        only_sum = self.settings.kind == "softmax" and self.settings.log_q != "refined"
+        return only_sum and self.negatives.hardest is None and not self.negatives.mask_known_positives
+
+    def _bank_logit(
+        self, query_BD: tf.Tensor, bank: Columns, temperature: float | tf.Tensor, positive_rows_B: tf.Tensor
+    ) -> tf.Tensor:
+        """One logit that stands for all of the bank's [B, 1]: to a softmax their log-sum-exp is as good as they are."""
+        added_S = -bank.log_q_N if self._corrects else tf.zeros_like(bank.log_q_N)
+        added_S = added_S if bank.bias_N is None else added_S + bank.bias_N
+        gone = (positive_rows_B, bank.rows_N) if self.settings.remove_accidental_hits else None
+        return log_sum(query_BD / temperature, bank.vectors_ND, added_S, gone)[:, None]
 
     def _own_logits(self, query_BD: tf.Tensor, impressions: Columns, temperature: float | tf.Tensor) -> tf.Tensor:
         return row_wise_logits(

@@ -63,7 +63,7 @@ def test_dropout_without_a_seed_is_refused(build):
 def test_stock_fit_trains_on_every_source_of_negatives(build):
     drawn = {"sampled": 4, "impressions": 2, "mask_known_positives": True, "mask_not_yet_seen": True}
     model, inputs = build(negatives=drawn, loss={"learn_temperature": True})
-    model.compile(optimizer=tf.keras.optimizers.legacy.SGD(0.5))
+    model.compile(optimizer=tf.keras.optimizers.legacy.SGD(0.05))
     history = model.fit(tf.data.Dataset.from_tensors(inputs).repeat(20), epochs=2, verbose=0).history["loss"]
     assert history[1] < history[0]
 

@@ -1,13 +1,12 @@
 """A moving average of the candidate tower, whose vectors fill the bank."""
 
+import copy
 from collections.abc import Mapping
 
 import tensorflow as tf
 
-from retrieval_contract.config import RunConfig
-from retrieval_contract.weights.names import CANDIDATE_BIAS, VocabularySizes
-from tfrs_models.negatives.columns import Columns
-from tfrs_models.towers.mlp_tower import MlpTower
+from retrieval_contract.weights.names import CANDIDATE_BIAS
+from tfrs_models.towers.two_tower import TwoTower
 from tfrs_models.weights import tower_variables
 
 
@@ -17,50 +16,28 @@ class MovingAverage(tf.Module):
     Source: He et al., CVPR 2020 (MoCo), eq. 2.
     """
 
-    def __init__(self, config: RunConfig, sizes: VocabularySizes) -> None:
-        """Create the weights, zero until they are assigned.
-
-        Args:
-            config: the run; `negatives.bank.momentum` is m.
-            sizes: rows of each vocabulary by side and feature.
-        """
-        super().__init__()
-        assert config.negatives.bank.momentum is not None, "an average needs a momentum"
-        self._momentum = config.negatives.bank.momentum
-        self._tower = MlpTower(config.candidate, sizes["candidate"], config.model.dim, config.model.normalize)
-        self._id_name, self._bias_table = "", None
-        self.variables_by_name = tower_variables("candidate", self._tower)
-        id_feature = config.candidate_id_feature
-        if config.model.candidate_bias and id_feature is not None:
-            self._id_name = id_feature.name
-            self._bias_table = tf.Variable(tf.zeros([sizes["candidate"][id_feature.name], 1]), trainable=False)
-            self.variables_by_name[CANDIDATE_BIAS] = self._bias_table
-
-    def start(self, weights: Mapping[str, tf.Variable]) -> None:
+    def __init__(self, towers: TwoTower, momentum: float) -> None:
         """Stand where the trained weights stand.
 
         Args:
-            weights: by canonical name; those of other names are not looked at, here and in `follow`.
+            towers: what is trained.
+            momentum: share m of itself that the average keeps at every step, 0 to below 1.
         """
+        super().__init__()
+        self.momentum = momentum
+        self._tower, self._bias_table = copy.deepcopy(towers.candidate), copy.deepcopy(towers.bias_table)
+        self._id_name = towers.id_name
+        self.variables_by_name = tower_variables("candidate", self._tower)
+        self._trained = tower_variables("candidate", towers.candidate)
+        if self._bias_table is not None:
+            self.variables_by_name[CANDIDATE_BIAS], self._trained[CANDIDATE_BIAS] = self._bias_table, towers.bias_table
+
+    def update(self) -> None:
+        """Move towards the trained weights; every row of every table moves, whether the step touched it or not."""
         for name, average in self.variables_by_name.items():
-            average.assign(weights[name])
+            average.assign(self.momentum * average + (1 - self.momentum) * self._trained[name])
 
-    def follow(self, weights: Mapping[str, tf.Variable]) -> None:
-        """Move towards the trained weights; every row of every table moves, whether the step touched it or not.
-
-        Args:
-            weights: by canonical name, after the step.
-        """
-        for name, average in self.variables_by_name.items():
-            average.assign(self._momentum * average + (1 - self._momentum) * weights[name])
-
-    def columns(self, features: Mapping[str, tf.Tensor], rows_N: tf.Tensor, log_q_N: tf.Tensor) -> Columns:
-        """Encode candidates, without dropout.
-
-        Args:
-            features: candidate features by name, leading dimension N.
-            rows_N: their entity rows.
-            log_q_N: their log_q.
-        """
+    def encode_candidate(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Candidate features -> vectors [N, D], without dropout, and candidate bias [N] where there is one."""
         bias_N = None if self._bias_table is None else tf.gather(self._bias_table, features[self._id_name])[:, 0]
-        return Columns(self._tower(features), rows_N, log_q_N, bias_N)
+        return self._tower(features), bias_N

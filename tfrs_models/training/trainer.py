@@ -67,7 +67,7 @@ class TwoTowerTrainer:
                 num_places = negatives.num_batches * config.training.batch_size
                 self._bank = NegativeBank(num_places, config.model.dim, config.model.candidate_bias)
             if negatives.momentum is not None:
-                self._average = MovingAverage(config, sizes)
+                self._average = MovingAverage(self._model.towers, negatives.momentum)
             self._load(state)
         self._compiled: Any = None
 
@@ -124,7 +124,8 @@ class TwoTowerTrainer:
                 wanted |= group
         write(wanted, state)
         if self._average is not None and not groups[_AVERAGE].keys() <= wanted.keys():
-            self._average.start(self._weights)
+            # Made before the weights were there.
+            self._average = MovingAverage(self._model.towers, self._average.momentum)
 
     def _step(self, batches: Sequence[Mapping[str, Any]], learning_rate: tf.Tensor) -> tuple[tf.Tensor, ...]:
         done = self._done.read_value()
@@ -148,7 +149,7 @@ class TwoTowerTrainer:
     def _move(self, gradients: Gradients, learning_rate: tf.Tensor) -> None:
         self._optimizer.apply(gradients, step=self._done.assign_add(1), learning_rate=learning_rate)
         if self._average is not None:
-            self._average.follow(self._weights)
+            self._average.update()
 
     def _bank_columns(self, done: tf.Tensor) -> Columns | None:
         """What the bank holds; in its warm-up nothing."""
@@ -165,9 +166,11 @@ class TwoTowerTrainer:
         for batch, result in zip(batches, results, strict=True):
             columns = result.positives
             if self._average is not None:
-                own = self._average.columns(batch["candidate_features"], batch["candidate_rows"], batch["log_q"])
+                vectors_BD, bias_B = self._average.encode_candidate(batch["candidate_features"])
                 # Outside the condition: processes must not gather inside one.
-                columns = Columns(*(None if x is None else gathered(x) for x in own))
+                columns = columns._replace(
+                    vectors_ND=gathered(vectors_BD), bias_N=None if bias_B is None else gathered(bias_B)
+                )
             tf.cond(finite, functools.partial(bank.enqueue, columns), lambda: None)
 
 
