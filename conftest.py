@@ -7,7 +7,9 @@ import pytest
 
 import torch_reference  # noqa: F401  (says how torch's threads wait, before torch is loaded)
 
-importlib.import_module("torch")
+# Not the import alone: torch's first use of this setting loads Triton, where its build has one, and Triton behind
+# TensorFlow ends the process with a segmentation fault.
+importlib.import_module("torch").use_deterministic_algorithms(False)
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 pytest.register_assert_rewrite(
     "retrieval_contract.verbs.conformance", "retrieval_contract.indexes.conformance", "parity_tests.comparing"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from benchmarks.negative_datasets import Dataset
+from benchmarks.negative_datasets import Dataset, shared
 from benchmarks.negative_strategies import STRATEGIES, Strategy
 from benchmarks.negative_training import Scored, Trained, score, train
 from retrieval_contract.config import RunConfig
@@ -174,7 +174,7 @@ def measure_baselines(bench: Bench) -> Line:
         "num_queries": scored[0].num_queries,
         "num_candidates": len(bench.prepared.candidates.ids),
         "num_train_positives": len(bench.prepared.train_positives),
-        "notes": list(bench.prepared.notes),
+        "notes": [note.replace(f"{shared()}/", "") for note in bench.prepared.notes],
         "failed": "",
     }
     case = f"{bench.dataset.name}, {BASELINES}, test"

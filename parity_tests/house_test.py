@@ -28,7 +28,6 @@ TYPED = "a type of its own; in TensorFlow a batch is a nest as tf.nest knows it"
 REPLICAS = "TensorFlow runs a step inside its strategy; PyTorch's collectives are called where they stand"
 TAPE = "TensorFlow's gradients are returned by a tape, PyTorch's are left in .grad, so a step is cut in other places"
 BUNDLE = "Keras calls a task with tensors; PyTorch's is given its rows as one bundle, which can be cut into blocks"
-FUSED = "PyTorch has no compiler that fuses the bank's logits, so their sum is taken block by block by hand"
 AVERAGE = "a graph's variables are made from the configuration and set later; PyTorch copies the towers as they are"
 NAMES_OF_ONE_STACK: Mapping[str, str] = {
     "tfrs_models/inputs.py:any_length": "signatures of tf.function, so that a step is traced once",
@@ -51,8 +50,6 @@ NAMES_OF_ONE_STACK: Mapping[str, str] = {
     "tfrs_models/negatives/replicas.py:strategy": REPLICAS,
     "tfrs_models/training/clipping.py:over_replicas": REPLICAS,
     "torch_reference/training/trainer.py:own_rows": REPLICAS,
-    "torch_reference/negatives/bank.py:log_sum": FUSED,
-    "torch_reference/negatives/masks.py:matches": FUSED,
     "torch_reference/negatives/columns.py:Columns.part": BUNDLE,
     "torch_reference/tasks/retrieval.py:QueryRows": BUNDLE,
     "torch_reference/tasks/retrieval.py:QueryRows.block": BUNDLE,
@@ -71,11 +68,6 @@ NAMES_OF_ONE_STACK: Mapping[str, str] = {
     "torch_reference/training/model.py:RetrievalModel.score": TAPE,
     "torch_reference/training/model.py:Scored": TAPE,
     "torch_reference/training/model.py:total_weight": TAPE,
-    "tfrs_models/training/momentum.py:MovingAverage.columns": AVERAGE,
-    "tfrs_models/training/momentum.py:MovingAverage.follow": AVERAGE,
-    "tfrs_models/training/momentum.py:MovingAverage.start": AVERAGE,
-    "torch_reference/training/momentum.py:MovingAverage.encode_candidate": AVERAGE,
-    "torch_reference/training/momentum.py:MovingAverage.update": AVERAGE,
     "tfrs_models/weights.py:tower_variables": AVERAGE,
     "tfrs_models/training/clipping.py:Gradient": SUMS,
     "tfrs_models/training/clipping.py:add_up": SUMS,
@@ -96,7 +88,6 @@ NAMES_OF_ONE_STACK: Mapping[str, str] = {
 """`stack/file:name` or `stack/file:Class.method` that the twin lacks, and why."""
 ARGUMENTS_THAT_DIFFER: Mapping[str, str] = {
     "negatives/bank.py:NegativeBank.__init__": PLACES,
-    "training/momentum.py:MovingAverage.__init__": AVERAGE,
     "inputs.py:batch_tensors": PLACES,
     "inputs.py:feature_tensors": PLACES,
     "towers/two_tower.py:TwoTower.encode_query": SEEDS,
