@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tfrs_models.negatives.columns import Columns
 
-_BLOCK_LOGITS = 2**22
-"""Logits of the bank that are computed together: fewer make small products, more ask the system for fresh memory."""
+_BLOCK_COLUMNS = 1_024
+"""Columns of the bank that are scored together: a block's logits stay in the cache, and their memory is used again."""
 
 
 class NegativeBank(tf.Module):
@@ -76,51 +76,47 @@ def log_sum(
 
     @tf.custom_gradient
     def find(scaled_BD: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        log_sum_B, mean_BD = _in_blocks(scaled_BD, vectors_SD, added_S, gone)
-        # A row without weight may hold NaN: times 0 is 0 here.
-        return log_sum_B, lambda upstream_B: tf.math.multiply_no_nan(mean_BD, upstream_B[:, None])
+        highest_B, sum_B, weighted_BD = _in_blocks(scaled_BD, vectors_SD, added_S, gone)
+
+        def gradient(upstream_B: tf.Tensor) -> tf.Tensor:
+            # A row without weight may hold NaN, a row without columns a sum of 0: times 0 is 0 here.
+            scale_B = tf.math.multiply_no_nan(tf.math.reciprocal_no_nan(sum_B), upstream_B)
+            return tf.math.multiply_no_nan(weighted_BD, scale_B[:, None])
+
+        return tf.math.log(sum_B) + highest_B, gradient
 
     return find(scaled_BD)
 
 
 def _in_blocks(
     scaled_BD: tf.Tensor, vectors_SD: tf.Tensor, added_S: tf.Tensor, gone: tuple[tf.Tensor, tf.Tensor] | None
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Log-sum-exp of each row's logits [B], and mean of the vectors under the row's softmax [B, D]."""
-    num_rows, num_columns = tf.shape(scaled_BD)[0], tf.shape(added_S)[0]
-    size = tf.maximum(1, tf.minimum(_BLOCK_LOGITS // tf.maximum(num_rows, 1), num_columns))
-    out = tf.constant(float("-inf"), scaled_BD.dtype)
-    out_BC = tf.fill([num_rows, size], out)
+) -> tuple[tf.Tensor, ...]:
+    """Highest logit h of each row [B], `sum_j exp(s_ij - h_i)` [B], and `sum_j exp(s_ij - h_i) v_j` [B, D].
 
-    def block(first: tf.Tensor, log_sum_B: tf.Tensor, mean_BD: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        columns = slice(first, first + size)
-        vectors_CD, added_C = vectors_SD[columns], added_S[columns]
-        logits_BC = tf.matmul(scaled_BD, vectors_CD, transpose_b=True) + added_C
+    The highest of a row without columns is given as 0.
+    """
+    num_columns, out = tf.shape(added_S)[0], tf.constant(float("-inf"), scaled_BD.dtype)
+
+    def block(
+        first: tf.Tensor, highest_B: tf.Tensor, sum_B: tf.Tensor, weighted_BD: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        columns = slice(first, first + _BLOCK_COLUMNS)
+        vectors_CD = vectors_SD[columns]
+        logits_BC = tf.matmul(scaled_BD, vectors_CD, transpose_b=True) + added_S[columns]
         if gone is not None:
-            same_BC = gone[0][:, None] == gone[1][columns]
-            # Select wants one shape of all, and takes half the time of `tf.where`, which spreads its arguments.
-            logits_BC = tf.raw_ops.Select(condition=same_BC, x=out_BC[:, : tf.shape(added_C)[0]], y=logits_BC)
-        block_sum_B, block_mean_BD = _of_block(logits_BC, vectors_CD)
-        both_B2 = tf.stack([log_sum_B, block_sum_B], axis=1)
-        total_B = tf.reduce_logsumexp(both_B2, axis=1)
-        share_B2 = tf.exp(both_B2 - _or_zero(total_B)[:, None])
-        return first + size, total_B, mean_BD * share_B2[:, :1] + block_mean_BD * share_B2[:, 1:]
+            logits_BC = tf.where(gone[0][:, None] == gone[1][columns], out, logits_BC)
+        higher_B = tf.maximum(highest_B, tf.reduce_max(logits_BC, axis=1))
+        at_B = _or_zero(higher_B)
+        exp_BC, kept_B = tf.exp(logits_BC - at_B[:, None]), tf.exp(highest_B - at_B)
+        sum_B = sum_B * kept_B + tf.reduce_sum(exp_BC, axis=1)
+        return first + _BLOCK_COLUMNS, higher_B, sum_B, weighted_BD * kept_B[:, None] + tf.matmul(exp_BC, vectors_CD)
 
-    start = (0, tf.fill([num_rows], out), tf.zeros_like(scaled_BD))
+    zeros_B = tf.zeros_like(scaled_BD[:, 0])
+    start = (0, tf.fill(tf.shape(zeros_B), out), zeros_B, tf.zeros_like(scaled_BD))
     found = tf.while_loop(lambda first, *_: first < num_columns, block, start, parallel_iterations=1)
-    return found[1], found[2]
+    return _or_zero(found[1]), found[2], found[3]
 
 
-def _of_block(logits_BC: tf.Tensor, vectors_CD: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Log-sum-exp of a block's logits [B], and mean of its vectors [B, D]; -inf and 0 for a row without columns."""
-    # The softmax is one operation: its largest value is exp(highest - log_sum), which gives the log-sum back.
-    softmax_BC, highest_B = tf.nn.softmax(logits_BC), tf.reduce_max(logits_BC, axis=1)
-    empty_B = highest_B == float("-inf")
-    log_sum_B = tf.where(empty_B, highest_B, highest_B - tf.math.log(tf.reduce_max(softmax_BC, axis=1)))
-    mean_BD = tf.matmul(softmax_BC, vectors_CD)
-    return log_sum_B, tf.where(empty_B[:, None], tf.zeros_like(mean_BD), mean_BD)
-
-
-def _or_zero(log_sum_B: tf.Tensor) -> tf.Tensor:
-    """0 for a row without columns: -inf less -inf is NaN."""
-    return tf.where(log_sum_B == float("-inf"), tf.zeros_like(log_sum_B), log_sum_B)
+def _or_zero(highest_B: tf.Tensor) -> tf.Tensor:
+    """0 for a row that is -inf throughout: -inf less -inf is NaN."""
+    return tf.where(highest_B == float("-inf"), tf.zeros_like(highest_B), highest_B)

@@ -94,7 +94,7 @@ def _log_sum(query=QUERY, gone=True, dtype=tf.float64, added=ADDED):
 @pytest.mark.parametrize("size", [1, 3, 11, 1_024])
 @pytest.mark.parametrize("gone", [False, True])
 def test_the_log_sum_and_its_gradient_by_hand(monkeypatch, size, gone):
-    monkeypatch.setattr(bank, "_BLOCK_LOGITS", 6 * size)
+    monkeypatch.setattr(bank, "_BLOCK_COLUMNS", size)
     found, gradient = _log_sum(gone=gone)
     exp = np.exp(_logits(gone=gone))
     np.testing.assert_allclose(found, np.log(exp.sum(axis=1)), rtol=1e-13)
@@ -112,7 +112,7 @@ def test_the_gradient_of_the_log_sum_numerically():
 
 @pytest.mark.parametrize("size", [2, 1_024])
 def test_a_row_that_no_column_is_left_to(monkeypatch, size):
-    monkeypatch.setattr(bank, "_BLOCK_LOGITS", 6 * size)
+    monkeypatch.setattr(bank, "_BLOCK_COLUMNS", size)
     monkeypatch.setattr(sys.modules[__name__], "ROWS", np.full(11, 2, np.int32))
     found, gradient = _log_sum()
     assert found[2] == -np.inf and gradient[2].tolist() == [0, 0, 0, 0]
@@ -128,7 +128,7 @@ def test_an_empty_bank_has_no_sum():
 @pytest.mark.parametrize("scale", [1e4, -1e4])
 def test_large_logits_do_not_overflow(monkeypatch, size, scale):
     """Blocks whose highest logits are thousands apart, rising and falling from one to the next."""
-    monkeypatch.setattr(bank, "_BLOCK_LOGITS", 6 * size)
+    monkeypatch.setattr(bank, "_BLOCK_COLUMNS", size)
     added = np.linspace(0, scale, 11)
     found, gradient = _log_sum(gone=False, dtype=tf.float32, added=added)
     logits = _logits(added, gone=False)

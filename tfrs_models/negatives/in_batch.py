@@ -31,7 +31,7 @@ def in_batch_logits(
     # Divided before the product: B D quotients instead of B N.
     logits_BN = tf.matmul(query_BD / temperature, candidate_BD, transpose_b=True)
     offset_N = _offset(bias_N, log_q_N, logits_BN.dtype)
-    return logits_BN if offset_N is None else tf.nn.bias_add(logits_BN, offset_N)
+    return logits_BN if offset_N is None else logits_BN + offset_N
 
 
 def row_wise_logits(

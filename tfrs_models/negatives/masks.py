@@ -6,8 +6,6 @@ Letters: B queries in the batch, N candidates scored, M pairs of a query and a c
 searched, H places found.
 """
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
 
@@ -122,16 +120,4 @@ def _places(logits_BN: tf.Tensor, positive_columns_B: tf.Tensor | None) -> tf.Te
 
 
 def _select_out(logits_BN: tf.Tensor, out_BN: tf.Tensor) -> tf.Tensor:
-    """-inf in some places.
-
-    The gradient passes as it comes: losses give none to what is -inf (its exp is 0, or it is selected out), and a
-    second selection on the way back would cost as much as the first.
-    """
-
-    @tf.custom_gradient
-    def select(logits_BN: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        gone_BN = tf.fill(tf.shape(logits_BN), tf.constant(float("-inf"), logits_BN.dtype))
-        # Select wants one shape of all, and takes half the time of `tf.where`, which spreads its arguments.
-        return tf.raw_ops.Select(condition=out_BN, x=gone_BN, y=logits_BN), tf.identity
-
-    return select(logits_BN)
+    return tf.where(out_BN, tf.constant(float("-inf"), logits_BN.dtype), logits_BN)
