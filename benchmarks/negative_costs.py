@@ -79,9 +79,7 @@ def run_config(pair: Pair, kind: str) -> c.RunConfig:
     corrected = kind != PLAIN
     loss = {"log_q": "exact" if corrected else "none", "remove_accidental_hits": corrected}
     towers = {
-        side: c.Tower(
-            features=(c.Feature(name=f"{side}_id", kind="id", width=pair.width),), hidden_dims=pair.hidden_dims
-        )
+        side: c.Tower(features=(c.IdFeature(name=f"{side}_id", width=pair.width),), hidden_dims=pair.hidden_dims)
         for side in ("query", "candidate")
     }
     tree = base.model_dump()

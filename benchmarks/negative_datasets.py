@@ -145,19 +145,19 @@ def _tower(*features: c.Feature, dropout: float) -> c.Tower:
 
 
 def _query_id(*, unknown_rate: float) -> c.Feature:
-    return c.Feature(name="query_id", kind="id", width=WIDTH, unknown_rate=unknown_rate)
+    return c.IdFeature(name="query_id", width=WIDTH, unknown_rate=unknown_rate)
 
 
 def _history(max_length: int) -> c.Feature:
-    return c.Feature(name="history", kind="history", width=WIDTH, max_length=max_length)
+    return c.HistoryFeature(name="history", width=WIDTH, max_length=max_length)
 
 
 def _candidate_id() -> c.Feature:
-    return c.Feature(name="candidate_id", kind="id", width=WIDTH)
+    return c.IdFeature(name="candidate_id", width=WIDTH)
 
 
 def _attributes(column: str) -> c.Feature:
-    return c.Feature(name=column, kind="multivalent", width=WIDTH, max_length=6)
+    return c.MultivalentFeature(name=column, width=WIDTH, max_length=6)
 
 
 DATASETS: dict[str, Dataset] = {

@@ -42,8 +42,8 @@ def write_dataset(folder: Path, *, name: str = "planted", steps: int = 4) -> Dat
             candidate_columns={"candidate_id": "item"},
         ),
         split="leave_one_out",
-        query=c.Tower(features=(c.Feature(name="history", kind="history", width=64),)),
-        candidate=c.Tower(features=(c.Feature(name="candidate_id", kind="id", width=64),)),
+        query=c.Tower(features=(c.HistoryFeature(name="history", width=64),)),
+        candidate=c.Tower(features=(c.IdFeature(name="candidate_id", width=64),)),
     )
 
 

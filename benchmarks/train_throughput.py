@@ -44,7 +44,7 @@ Key = TypeVar("Key", int, str)
 def run_config() -> c.RunConfig:
     """What is trained."""
     towers = {
-        side: c.Tower(features=(c.Feature(name=f"{side}_id", kind="id", width=64),), hidden_dims=(512, 256))
+        side: c.Tower(features=(c.IdFeature(name=f"{side}_id", width=64),), hidden_dims=(512, 256))
         for side in ("query", "candidate")
     }
     return c.RunConfig(

@@ -13,7 +13,8 @@ from parity_tests import cases
 from parity_tests.planted_batches import SIZES, catalogue_features, make_bank, make_batch
 from retrieval_contract.arrays import BankColumns, Batch, FeatureArrays, Float32Array
 from retrieval_contract.config import RunConfig
-from retrieval_contract.weights.names import Parameter, VocabularySizes, parameter_table
+from retrieval_contract.weights.names import VocabularySizes, parameter_table
+from retrieval_contract.weights.parameter import Parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Named bundles of NumPy arrays: what travels between rooms, and the legend of the shape letters.
 
 Letters in array names: B queries in the batch, N candidates scored, D vector width, L history length, M values of a
-multi-valent feature, K results, V vocabulary rows, R raw rows, E entities (queries or candidates) known to a data set.
+multi-valent feature, K results, V vocabulary rows, R raw rows, E entities (queries or candidates) known to a data set,
+S sequences and P places in them that are predicted (training.positions=all), I interests (vectors of one query).
 
 Two integers must not be confused. An *entity row* (`query_rows`, `candidate_rows`) is the place of a query or a
 candidate in its table, 0 to E-1: metrics, ties, accidental hits and counts use it. A *vocabulary row* is the place in
@@ -22,7 +23,18 @@ Float32Array = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 AnyArray = NDArray[np.generic]
 FeatureArrays = Mapping[str, AnyArray]
-"""Encoded features by name: int32 [B] (categorical), int32 [B, M] or [B, L] padded with 0 behind, float32 [B]."""
+"""Encoded features by name; an array of another leading dimension than the others' is refused.
+
+* int32 [B], vocabulary rows: id, categorical (one-hot too), bucketised numbers, hour and weekday, cross.
+* int32 [B, M] padded with 0 behind: multivalent, text. Its weights, where configured: `<name>.weights` float32 [B, M].
+* float32 [B]: numeric of one number, age. float32 [B, n]: numeric with its missing flag behind, cycles (sine, cosine),
+  dense, affinity.
+* a history: `<name>` int32 [B, L] padded with 0 behind, oldest first: vocabulary rows of the ids (with ids=False: 1
+  where there is an item). Beside it, each padded alike with 0: `<name>.<field>`, what the field is for each item
+  ([B, L] or [B, L, n], its type as above; a multivalent field's weights `<name>.<field>.weights`); `<name>.ages` int32
+  [B, L], 1 + age bucket; `<name>.weights` float32 [B, L], what a weighted mean weighs by, half-life included.
+* features of the context tower stand among the query's, as `context.<name>`.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +131,7 @@ class Batch:
     """One training batch, equal to the byte in both stacks (parity rung 1)."""
 
     query_features: FeatureArrays
-    """Encoded query features, leading dimension B."""
+    """Encoded query features, leading dimension B; with `places` S, whole sequences."""
     candidate_features: FeatureArrays
     """Encoded features of each query's positive candidate, leading dimension B."""
     query_rows: Int32Array
@@ -130,6 +142,10 @@ class Batch:
     """Natural log of each candidate's sampling probability [B]; zeros where no correction is configured."""
     weights: Float32Array
     """Sample weights [B]."""
+    places: Int32Array | None = None
+    """With training.positions=all: which place of which sequence each of the B = P rows is, sequence * L + place [P],
+    ascending, where L is the length of the history array; the vector there predicts the row's candidate. None where
+    each query has one row."""
     sampled: SampledColumns | None = None
     """Columns beside the positives; None where none are configured, as below."""
     impressions: Impressions | None = None

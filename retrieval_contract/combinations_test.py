@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from retrieval_contract import combinations
 from retrieval_contract.combinations import refusals
-from retrieval_contract.config import Feature, RunConfig, Tower
+from retrieval_contract.config import IdFeature, RunConfig, Tower
 
 TOWERS = {
-    "query": Tower(features=(Feature(name="query_id", kind="id"),)),
-    "candidate": Tower(features=(Feature(name="candidate_id", kind="id"),)),
+    "query": Tower(features=(IdFeature(name="query_id"),)),
+    "candidate": Tower(features=(IdFeature(name="candidate_id"),)),
 }
 NO_CORRECTION = {"loss.log_q": "none"}
 CONTRASTIVE = {"loss.kind": "contrastive", "loss.log_q": "none", "model.normalize": True}

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import yaml
 
-from retrieval_contract.config import Feature, Loss, Mined, Optimizer, RunConfig, SplitRule, Tower
+from retrieval_contract.config import (
+    CategoricalFeature,
+    IdFeature,
+    Loss,
+    Mined,
+    NumericFeature,
+    Optimizer,
+    RunConfig,
+    SplitRule,
+    Tower,
+)
 from retrieval_contract.config_text import config_from_tree, read_config, with_settings
 from retrieval_contract.errors import UserError
 from retrieval_contract.presets import PRESETS, preset
@@ -113,10 +123,10 @@ def test_digest_ignores_places_and_nothing_else(config):
     [
         lambda: Optimizer(kind="adam", weight_decay=0.1),
         lambda: Tower(features=()),
-        lambda: Tower(features=(Feature(name="a", kind="id"), Feature(name="a", kind="id"))),
-        lambda: Tower(features=(Feature(name="a", kind="id"), Feature(name="b", kind="numeric")), combine="sum"),
+        lambda: Tower(features=(IdFeature(name="a"), IdFeature(name="a"))),
+        lambda: Tower(features=(IdFeature(name="a"), NumericFeature(name="b")), combine="sum"),
         lambda: Tower(
-            features=(Feature(name="a", kind="id", width=2), Feature(name="b", kind="categorical", width=3)),
+            features=(IdFeature(name="a", width=2), CategoricalFeature(name="b", width=3)),
             combine="sum",
         ),
         lambda: SplitRule(validation_fraction=0.5, test_fraction=0.5),

@@ -10,23 +10,8 @@ from typing import Any
 import pydantic
 import yaml
 
-from retrieval_contract.config import (
-    Evaluation,
-    Feature,
-    FilesSource,
-    Index,
-    Loss,
-    Model,
-    MovieLensSource,
-    Optimizer,
-    Positives,
-    RunConfig,
-    Settings,
-    SimulatedSource,
-    SplitRule,
-    Tower,
-    Training,
-)
+from retrieval_contract import config as branch
+from retrieval_contract.config import RunConfig, Settings
 from retrieval_contract.errors import UserError
 
 
@@ -151,7 +136,7 @@ def _say(error: pydantic.ValidationError, tree: object) -> str:
     """One line for the first faults of a validation error."""
     lines = []
     for fault in error.errors()[:3]:
-        steps = [str(step) for step in fault["loc"] if step not in ("simulated", "movielens", "files")]
+        steps = _path(fault["loc"])
         path = ".".join(steps)
         if fault["type"] == "extra_forbidden":
             lines.append(f"unknown key {path!r}" + _nearest(steps[-1], _keys_at(fault["loc"][:-1])))
@@ -168,12 +153,58 @@ def _plain(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
+def _path(loc: tuple[int | str, ...]) -> list[str]:
+    """Steps of a location as one would write them: without the kinds that pydantic puts behind a union's place."""
+    behind = [None, *loc]
+    return [
+        str(step)
+        for step, before in zip(loc, behind, strict=False)
+        if not (isinstance(step, str) and (isinstance(before, int) or before in ("source", "pooling")))
+    ]
+
+
 def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
     """Field names of the branch that an error's location leads to."""
-    branches: dict[str, type[Settings]] = {
-        "simulated": SimulatedSource, "movielens": MovieLensSource, "files": FilesSource, "positives": Positives,
-        "split": SplitRule, "query": Tower, "candidate": Tower, "features": Feature, "model": Model, "loss": Loss,
-        "optimizer": Optimizer, "training": Training, "evaluation": Evaluation, "index": Index,
-    }  # fmt: skip
-    branch = next((branches[str(step)] for step in reversed(loc) if str(step) in branches), RunConfig)
-    return list(branch.model_fields)
+    named = next((_BRANCHES[str(step)] for step in reversed(loc) if str(step) in _BRANCHES), RunConfig)
+    return list(named.model_fields)
+
+
+_BRANCHES: dict[str, type[Settings]] = {
+    "simulated": branch.SimulatedSource,
+    "simulated_video": branch.SimulatedVideoSource,
+    "movielens": branch.MovieLensSource,
+    "files": branch.FilesSource,
+    "positives": branch.Positives,
+    "split": branch.SplitRule,
+    "query": branch.Tower,
+    "context": branch.Tower,
+    "candidate": branch.Tower,
+    "id": branch.IdFeature,
+    "categorical": branch.CategoricalFeature,
+    "multivalent": branch.MultivalentFeature,
+    "numeric": branch.NumericFeature,
+    "time": branch.TimeFeature,
+    "text": branch.TextFeature,
+    "dense": branch.DenseFeature,
+    "cross": branch.CrossFeature,
+    "affinity": branch.AffinityFeature,
+    "history": branch.HistoryFeature,
+    "mean": branch.MeanPooling,
+    "weighted_mean": branch.WeightedMeanPooling,
+    "attention": branch.AttentionPooling,
+    "gru": branch.GruPooling,
+    "transformer": branch.TransformerPooling,
+    "mind": branch.MindPooling,
+    "comirec": branch.ComiRecPooling,
+    "model": branch.Model,
+    "loss": branch.Loss,
+    "streaming": branch.Streaming,
+    "negatives": branch.Negatives,
+    "mined": branch.Mined,
+    "bank": branch.Bank,
+    "optimizer": branch.Optimizer,
+    "training": branch.Training,
+    "evaluation": branch.Evaluation,
+    "index": branch.Index,
+}
+"""Branches by the step of a location that leads into them: a field's name, or a union's kind."""

@@ -11,10 +11,10 @@ def simulated() -> c.RunConfig:
     return c.RunConfig(
         name="simulated",
         source=c.SimulatedSource(),
-        query=_summed(c.Feature(name="query_id", kind="id"), dropout=0.3),
+        query=_summed(c.IdFeature(name="query_id"), dropout=0.3),
         candidate=_summed(
-            c.Feature(name="candidate_id", kind="id"),
-            c.Feature(name="genres", kind="multivalent", max_length=3),
+            c.IdFeature(name="candidate_id"),
+            c.MultivalentFeature(name="genres", max_length=3),
             dropout=0.3,
         ),
         model=c.Model(dim=32, candidate_bias=True),
@@ -33,10 +33,10 @@ def movielens_100k() -> c.RunConfig:
         name="movielens_100k",
         source=c.MovieLensSource(kind="movielens", variant="100k"),
         split=c.SplitRule(kind="random", validation_fraction=0.0, test_fraction=0.2),
-        query=_summed(c.Feature(name="query_id", kind="id", width=64), dropout=0.2),
+        query=_summed(c.IdFeature(name="query_id", width=64), dropout=0.2),
         candidate=_summed(
-            c.Feature(name="candidate_id", kind="id", width=64),
-            c.Feature(name="genres", kind="multivalent", width=64, max_length=6),
+            c.IdFeature(name="candidate_id", width=64),
+            c.MultivalentFeature(name="genres", width=64, max_length=6),
             dropout=0.2,
         ),
         model=c.Model(dim=64, candidate_bias=True),
@@ -64,10 +64,10 @@ def movielens_100k_nothing_removed() -> c.RunConfig:
     return base.model_copy(
         update={
             "name": "movielens_100k_nothing_removed",
-            "query": _summed(c.Feature(name="query_id", kind="id"), dropout=0.3),
+            "query": _summed(c.IdFeature(name="query_id"), dropout=0.3),
             "candidate": _summed(
-                c.Feature(name="candidate_id", kind="id"),
-                c.Feature(name="genres", kind="multivalent", max_length=6),
+                c.IdFeature(name="candidate_id"),
+                c.MultivalentFeature(name="genres", max_length=6),
                 dropout=0.3,
             ),
             "model": c.Model(dim=32, candidate_bias=True),
@@ -107,10 +107,10 @@ def movietweetings_100k() -> c.RunConfig:
             columns={"query_id": "user_id", "candidate_id": "movie_id", "timestamp": "timestamp"},
             candidate_columns={"candidate_id": "movie_id"},
         ),
-        query=_summed(c.Feature(name="history", kind="history", max_length=20), dropout=0.3),
+        query=_summed(c.HistoryFeature(name="history", max_length=20), dropout=0.3),
         candidate=_summed(
-            c.Feature(name="candidate_id", kind="id"),
-            c.Feature(name="genres", kind="multivalent", max_length=6),
+            c.IdFeature(name="candidate_id"),
+            c.MultivalentFeature(name="genres", max_length=6),
             dropout=0.3,
         ),
         model=c.Model(dim=32, candidate_bias=True, candidate_bias_start="log_popularity"),

@@ -14,8 +14,9 @@ from retrieval_contract.weights.names import VocabularySizes
 
 TrainerState = Mapping[str, AnyArray]
 """Everything a trainer needs to go on, canonical, so that either stack can resume the other's run:
-`weights/<parameter>` and `slots/<slot>/<parameter>` float32, `step` int64 scalar (optimiser steps taken). Slots by
-optimiser: adam and adamw `first_moment`, `second_moment`; adagrad `accumulator`; sgd with momentum `velocity`.
+`weights/<parameter>` and `slots/<slot>/<parameter>` float32, `step` int64 scalar (optimiser steps taken). Slots, of the
+trained parameters, by optimiser: adam and adamw `first_moment`, `second_moment`; adagrad `accumulator`; sgd with
+momentum `velocity`.
 
 With `negatives.bank`, a ring of S = num_batches x batch_size places: `bank/vectors` float32 [S, D], `bank/rows` int32
 [S], `bank/log_q` float32 [S], with a candidate bias `bank/bias` float32 [S], and `bank/enqueued` int64 scalar: entries
@@ -54,7 +55,10 @@ class Encoders(Protocol):
     """The two towers as functions of arrays; computed in float64 and returned as float32, so that stacks agree."""
 
     def encode_queries(self, features: FeatureArrays) -> Float32Array:
-        """Encoded features, leading dimension B -> vectors [B, D], the constant 1 of a candidate bias appended."""
+        """Encoded features, leading dimension B -> vectors [B, D], the constant 1 of a candidate bias appended.
+
+        A query tower of several interests gives [B, I, D]; a candidate's score is its largest over them.
+        """
         ...
 
     def encode_candidates(self, features: FeatureArrays) -> Float32Array:

@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from retrieval_contract.arrays import AnyArray
+from retrieval_contract.config import Side
 from retrieval_contract.errors import UserError
 from retrieval_contract.weights.names import (
     CANDIDATE_BIAS,
     LOG_TEMPERATURE,
     SIGMOID_BIAS,
-    Side,
     dense_bias_name,
     embedding_name,
     kernel_name,

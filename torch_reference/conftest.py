@@ -15,7 +15,20 @@ from retrieval_contract.arrays import (
     KnownPositives,
     SampledColumns,
 )
-from retrieval_contract.config import Feature, Loss, Model, Negatives, Optimizer, RunConfig, Tower, Training
+from retrieval_contract.config import (
+    CategoricalFeature,
+    HistoryFeature,
+    IdFeature,
+    Loss,
+    Model,
+    MultivalentFeature,
+    Negatives,
+    NumericFeature,
+    Optimizer,
+    RunConfig,
+    Tower,
+    Training,
+)
 from retrieval_contract.stack import TrainerState
 from retrieval_contract.weights.names import VocabularySizes, initial_weights, parameter_table
 
@@ -123,10 +136,10 @@ def _example(
 ) -> Example:
     query = Tower(
         features=(
-            Feature(name="query_id", kind="id", width=4),
-            Feature(name="city", kind="categorical", width=2),
-            Feature(name="age", kind="numeric"),
-            Feature(name="history", kind="history", width=3, max_length=4),
+            IdFeature(name="query_id", width=4),
+            CategoricalFeature(name="city", width=2),
+            NumericFeature(name="age"),
+            HistoryFeature(name="history", width=3, max_length=4),
         ),
         hidden_dims=(7,),
         activation="gelu",
@@ -135,8 +148,8 @@ def _example(
     )
     candidate = Tower(
         features=(
-            Feature(name="candidate_id", kind="id", width=4),
-            Feature(name="genres", kind="multivalent", width=3, max_length=3),
+            IdFeature(name="candidate_id", width=4),
+            MultivalentFeature(name="genres", width=3, max_length=3),
         ),
         activation="tanh",
         hidden_dims=(6, 5),

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from retrieval_contract.arrays import AnyArray
+from retrieval_contract.config import Side
 from retrieval_contract.errors import UserError
 from retrieval_contract.weights.names import (
     CANDIDATE_BIAS,
     LOG_TEMPERATURE,
     SIGMOID_BIAS,
-    Side,
     dense_bias_name,
     embedding_name,
     kernel_name,

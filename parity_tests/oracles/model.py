@@ -11,8 +11,8 @@ from parity_tests.oracles import columns, logits, losses, negatives, towers
 from parity_tests.oracles.columns import Columns
 from parity_tests.oracles.towers import Array, Arrays, NamedArrays, Trace
 from retrieval_contract.arrays import BankColumns, Batch
-from retrieval_contract.config import RunConfig
-from retrieval_contract.weights.names import CANDIDATE_BIAS, LOG_TEMPERATURE, SIGMOID_BIAS, Side, embedding_name
+from retrieval_contract.config import RunConfig, Side, table_width
+from retrieval_contract.weights.names import CANDIDATE_BIAS, LOG_TEMPERATURE, SIGMOID_BIAS, embedding_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +153,7 @@ def looked_up_rows(
     rows: dict[str, list[NDArray[Any]]] = {}
     for side, features in (entry for batch in batches for entry in _encoded(config, batch, catalogue)):
         for feature in towers.tower_of(side, config).features:
-            if feature.has_vocabulary:
+            if table_width(feature):
                 rows.setdefault(embedding_name(side, feature.name), []).append(features[feature.name].reshape(-1))
         if side == "candidate" and config.model.candidate_bias:
             rows.setdefault(CANDIDATE_BIAS, []).append(columns.bias_rows(config, features))

@@ -18,7 +18,7 @@ from parity_tests.oracles import bank, logits, model
 from parity_tests.oracles.towers import Array, Arrays, NamedArrays
 from retrieval_contract.arrays import Batch
 from retrieval_contract.config import Optimizer, RunConfig
-from retrieval_contract.weights.names import Parameter
+from retrieval_contract.weights.parameter import Parameter
 
 SLOTS = {
     "adam": ("first_moment", "second_moment"),

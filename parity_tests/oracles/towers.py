@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity_tests.oracles.activations import activate, slope
-from retrieval_contract.config import Feature, RunConfig, Tower
-from retrieval_contract.weights.names import Side, dense_bias_name, embedding_name, kernel_name
+from retrieval_contract.config import Feature, RunConfig, Side, Tower, table_width
+from retrieval_contract.weights.names import dense_bias_name, embedding_name, kernel_name
 
 Array = NDArray[np.float64]
 Arrays = dict[str, Array]
@@ -138,10 +138,10 @@ def _embedding_gradients(
     gradients: Arrays = {}
     start = 0
     for feature in tower.features:
-        width = feature.width if feature.has_vocabulary else 1
+        width = feature.width if table_width(feature) else 1
         part = flow_BF if tower.combine == "sum" else flow_BF[:, start : start + width]
         start += width
-        if feature.has_vocabulary:
+        if table_width(feature):
             gradient = np.zeros(weights[embedding_name(side, feature.name)].shape)
             _scatter(gradient, features[feature.name], part)
             gradients[embedding_name(side, feature.name)] = gradient

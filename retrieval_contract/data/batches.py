@@ -4,7 +4,6 @@ Letters: B examples in a batch, T train positives, N candidates, Q queries, M mi
 """
 
 from collections.abc import Iterator, Mapping
-from itertools import chain
 
 import numpy as np
 
@@ -18,14 +17,13 @@ from retrieval_contract.arrays import (
     Int64Array,
     SampledColumns,
 )
-from retrieval_contract.config import RunConfig
+from retrieval_contract.config import CategoricalFeature, IdFeature, RunConfig, Side
 from retrieval_contract.data.negatives import Moment, Negatives
 from retrieval_contract.data.prepare import PreparedData
 from retrieval_contract.data.vocabulary import UNKNOWN_ROW
 from retrieval_contract.errors import UserError
 from retrieval_contract.sampling.streaming import StreamingFrequency
 from retrieval_contract.sampling.streams import stream, uniforms
-from retrieval_contract.weights.names import Side
 
 ORDER, UNKNOWN = 0, 1
 """Streams of random numbers; each is keyed by (seed, stream, ...), so that no draw depends on another's number. More
@@ -194,21 +192,10 @@ def _notes(prepared: PreparedData, config: RunConfig, batch_size: int) -> Iterat
 
 
 def _unknown_rates(config: RunConfig) -> dict[tuple[Side, str], float]:
-    """Share to replace by feature; only where one value stands for the whole feature is there something to replace."""
-    query: Side = "query"
-    candidate: Side = "candidate"
-    features = chain(
-        ((query, feature) for feature in config.query.features),
-        ((candidate, feature) for feature in config.candidate.features),
-    )
-    rates: dict[tuple[Side, str], float] = {}
-    for side, feature in features:
-        if feature.unknown_rate and feature.kind not in ("id", "categorical"):
-            raise UserError(
-                f"unknown_rate of feature {feature.name!r} of kind {feature.kind}",
-                where=f"{side}.features",
-                todo="set it on features of kind id or categorical only",
-            )
-        if feature.unknown_rate:
-            rates[side, feature.name] = feature.unknown_rate
-    return rates
+    """Share to replace by unknown, by feature."""
+    return {
+        (side, feature.name): feature.unknown_rate
+        for side, tower in config.towers.items()
+        for feature in tower.features
+        if isinstance(feature, IdFeature | CategoricalFeature) and feature.unknown_rate
+    }

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval_contract.config import Feature, Tower
+from retrieval_contract.config import IdFeature, Tower
 from retrieval_contract.data.batches import TrainingBatches
 from retrieval_contract.data.planted import planted_config, planted_raw
 from retrieval_contract.data.prepare import prepare_raw
@@ -57,7 +57,7 @@ SOME_POSITIVE = {"rule": "rating_at_least", "rating_at_least": 2.0, "weight_colu
 
 def rich(**rooms):
     """Batches with unknown values, every source of columns and every mask."""
-    unknown = Feature(name="candidate_id", kind="id", width=8, unknown_rate=0.2)
+    unknown = IdFeature(name="candidate_id", width=8, unknown_rate=0.2)
     rooms = {"candidate": Tower(features=(unknown,)), "positives": SOME_POSITIVE, "negatives": EVERY_SOURCE, **rooms}
     source = batches(**rooms)
     source.set_mined(np.arange(90, dtype=np.int32).reshape(30, 3) % 20)
@@ -149,7 +149,7 @@ def test_every_epoch_and_every_seed_has_an_order_of_its_own():
 
 @pytest.mark.parametrize("start_step", [0, 1, 6, 10])
 def test_an_epoch_entered_late_goes_on_exactly(start_step):
-    ids = Tower(features=(Feature(name="candidate_id", kind="id", unknown_rate=0.5),))
+    ids = Tower(features=(IdFeature(name="candidate_id", unknown_rate=0.5),))
     source = batches(candidate=ids, optimizer={"accumulation_steps": 3})
     assert source.steps_per_epoch == 10
     whole = list(source.epoch(4))
@@ -237,7 +237,7 @@ def test_weights_are_the_rows():
 
 def test_unknown_rate_replaces_about_that_share_and_nothing_else():
     def gathered(rate):
-        ids = Tower(features=(Feature(name="candidate_id", kind="id", unknown_rate=rate),))
+        ids = Tower(features=(IdFeature(name="candidate_id", unknown_rate=rate),))
         steps = list(batches(planted_raw(num_rows=4000), candidate=ids).epoch(0))
         return np.concatenate([batch.candidate_features["candidate_id"] for (batch,) in steps]), digest(
             (replace_ids(batch),) for (batch,) in steps
@@ -256,18 +256,12 @@ def test_unknown_rate_replaces_about_that_share_and_nothing_else():
 
 
 def test_replacing_leaves_the_catalogue_as_it_was():
-    ids = Tower(features=(Feature(name="candidate_id", kind="id", unknown_rate=0.9),))
+    ids = Tower(features=(IdFeature(name="candidate_id", unknown_rate=0.9),))
     config = planted_config(candidate=ids)
     prepared = prepare_raw(planted_raw(), config)
     before = prepared.candidate_features()["candidate_id"].copy()
     list(TrainingBatches(prepared, config).epoch(0))
     assert (prepared.candidate_features()["candidate_id"] == before).all()
-
-
-def test_unknown_rate_on_another_kind_is_refused():
-    genres = Tower(features=(Feature(name="genres", kind="multivalent", unknown_rate=0.1),))
-    with pytest.raises(UserError, match=r"unknown_rate of feature 'genres' of kind multivalent \[candidate.features\]"):
-        batches(candidate=genres)
 
 
 def test_fewer_examples_than_a_batch_make_one_batch_and_a_note():
@@ -290,7 +284,7 @@ def test_two_train_positives_are_the_least_and_make_a_batch():
         0, "query_id", pa.array(["q0", "q1", "q0"])
     )
     raw = replace(planted_raw(), interactions=table.append_column("split", pa.array(["train", "train", "test"])))
-    ids = [Tower(features=(Feature(name=name, kind="id"),)) for name in ("query_id", "candidate_id")]
+    ids = [Tower(features=(IdFeature(name=name),)) for name in ("query_id", "candidate_id")]
     rooms = {"split": {"kind": "column"}, "query": ids[0], "candidate": ids[1]}
     source = batches(raw, **rooms, negatives={"sampled": 3, "mask_known_positives": True})
     (batch,) = next(source.epoch(0))

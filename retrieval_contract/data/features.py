@@ -12,12 +12,12 @@ import pydantic
 from pydantic import Field
 
 from retrieval_contract.arrays import Entities, FeatureArrays, Float32Array, Int32Array, Int64Array, Interactions, Split
-from retrieval_contract.config import Feature, RunConfig, Settings
+from retrieval_contract.config import Feature, RunConfig, Settings, Side
 from retrieval_contract.data.columns import as_numbers, as_text, column_of, refuse_rows
 from retrieval_contract.data.multivalent import Lists, lists_of
 from retrieval_contract.data.vocabulary import Vocabulary
 from retrieval_contract.errors import UserError
-from retrieval_contract.weights.names import Side, VocabularySizes
+from retrieval_contract.weights.names import VocabularySizes
 
 SIDES: tuple[Side, Side] = ("query", "candidate")
 TABLES: Mapping[Side, str] = {"query": "queries", "candidate": "candidates"}
@@ -178,7 +178,12 @@ def fit_features(
 
 
 def _fit(feature: Feature, side: Side, entities: Entities, counts_E: Int64Array) -> FittedFeature:
-    unfitted: dict[str, Any] = feature.model_dump(include={"name", "kind", "min_count", "max_length"})
+    unfitted: dict[str, Any] = {
+        "name": feature.name,
+        "kind": feature.kind,
+        "min_count": getattr(feature, "min_count", 1),
+        "max_length": getattr(feature, "max_length", 20),
+    }
     if feature.kind == "numeric":
         values_E, present_E = _numbers(feature.name, side, entities)
         mean, std = _moments(values_E[present_E], counts_E[present_E], where=_where(side, feature.name))
@@ -262,7 +267,7 @@ def _where(side: Side, name: str) -> str:
 
 
 def _signature(feature: Feature | FittedFeature) -> tuple[str, str, int, int]:
-    return feature.name, feature.kind, feature.min_count, feature.max_length
+    return feature.name, feature.kind, getattr(feature, "min_count", 1), getattr(feature, "max_length", 20)
 
 
 def _say(signature: tuple[str, str, int, int]) -> str:

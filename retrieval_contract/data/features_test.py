@@ -6,7 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval_contract.config import Feature, Tower
+from retrieval_contract.config import (
+    CategoricalFeature,
+    HistoryFeature,
+    IdFeature,
+    MultivalentFeature,
+    NumericFeature,
+    Tower,
+)
 from retrieval_contract.data.entities import build_entities
 from retrieval_contract.data.features import FittedFeatures, fit_features
 from retrieval_contract.data.planted import planted_config, planted_raw
@@ -19,7 +26,7 @@ def tower(*features):
 
 
 def config_with(*query, candidate=None, **rooms):
-    ids = Feature(name="candidate_id", kind="id")
+    ids = IdFeature(name="candidate_id")
     return planted_config(query=tower(*query), candidate=candidate or tower(ids), **rooms)
 
 
@@ -49,7 +56,7 @@ BY_COLUMN = {"split": {"kind": "column"}}
 
 
 def test_values_of_test_rows_only_are_unknown():
-    id_feature, country = Feature(name="query_id", kind="id"), Feature(name="country", kind="categorical")
+    id_feature, country = IdFeature(name="query_id"), CategoricalFeature(name="country")
     features, _, queries, candidates, _ = fit(config_with(id_feature, country, **BY_COLUMN), tiny())
     assert features.query[0].values == ("q0", "q1")
     assert features.query[1].values == ("de", "fr")
@@ -63,14 +70,12 @@ def test_rows_that_are_no_positives_teach_nothing():
     raw = tiny()
     raw = replace(raw, interactions=raw.interactions.append_column("rating", pa.array([5.0, 5.0, 1.0, 5.0, 5.0])))
     rule = {"rule": "rating_at_least", "rating_at_least": 4.0}
-    features = fit(config_with(Feature(name="age", kind="numeric"), positives=rule, **BY_COLUMN), raw)[0]
+    features = fit(config_with(NumericFeature(name="age"), positives=rule, **BY_COLUMN), raw)[0]
     assert features.query[0].mean == pytest.approx((10 + 10 + 20) / 3)
 
 
 def test_numeric_is_scaled_by_train_rows_and_missing_becomes_the_mean():
-    features, _, queries, _, _ = fit(
-        config_with(Feature(name="age", kind="numeric"), **BY_COLUMN), tiny((10.0, 20.0, None))
-    )
+    features, _, queries, _, _ = fit(config_with(NumericFeature(name="age"), **BY_COLUMN), tiny((10.0, 20.0, None)))
     assert features.query[0].mean == 12.5
     assert features.query[0].std == pytest.approx(math.sqrt(18.75), rel=1e-15)
     scaled = features.encode_entities("query", queries)["age"]
@@ -80,7 +85,7 @@ def test_numeric_is_scaled_by_train_rows_and_missing_becomes_the_mean():
 
 @pytest.mark.parametrize("ages", [(0.1, 0.1, 7.0), (None, None, 7.0), (None, 3.0, -1.0)])
 def test_a_constant_becomes_zero(ages):
-    features, _, queries, _, _ = fit(config_with(Feature(name="age", kind="numeric"), **BY_COLUMN), tiny(ages))
+    features, _, queries, _, _ = fit(config_with(NumericFeature(name="age"), **BY_COLUMN), tiny(ages))
     assert features.query[0].std == 0
     assert features.encode_entities("query", queries)["age"].tolist() == [0, 0, 0]
 
@@ -96,13 +101,11 @@ def test_a_constant_becomes_zero(ages):
 )
 def test_numbers_that_cannot_be_used_are_refused(ages, message):
     with pytest.raises(UserError, match=message):
-        fit(config_with(Feature(name="age", kind="numeric"), **BY_COLUMN), tiny(ages))
+        fit(config_with(NumericFeature(name="age"), **BY_COLUMN), tiny(ages))
 
 
 def test_a_value_out_of_reach_in_a_row_that_does_not_train_is_refused_when_encoded():
-    features, _, queries, _, _ = fit(
-        config_with(Feature(name="age", kind="numeric"), **BY_COLUMN), tiny((1.0, 2.0, 1e300))
-    )
+    features, _, queries, _, _ = fit(config_with(NumericFeature(name="age"), **BY_COLUMN), tiny((1.0, 2.0, 1e300)))
     with pytest.raises(UserError, match="too large to scale"):
         features.encode_entities("query", queries)
 
@@ -110,11 +113,11 @@ def test_a_value_out_of_reach_in_a_row_that_does_not_train_is_refused_when_encod
 @pytest.mark.parametrize(
     "feature",
     [
-        Feature(name="one", kind="categorical"),
-        Feature(name="none", kind="categorical"),
-        Feature(name="query_id", kind="id", min_count=10_000),
-        Feature(name="lists", kind="multivalent"),
-        Feature(name="history", kind="history", min_count=10_000),
+        CategoricalFeature(name="one"),
+        CategoricalFeature(name="none"),
+        IdFeature(name="query_id", min_count=10_000),
+        MultivalentFeature(name="lists"),
+        HistoryFeature(name="history", min_count=10_000),
     ],
 )
 def test_a_vocabulary_of_one_tells_nothing(feature):
@@ -127,7 +130,7 @@ def test_a_vocabulary_of_one_tells_nothing(feature):
 
 def test_missing_categories_are_unknown_and_whole_numbers_are_categories():
     raw = with_column("zone", [None if row % 3 == 0 else row % 3 for row in range(30)])
-    features, _, queries, _, _ = fit(config_with(Feature(name="zone", kind="categorical")), raw)
+    features, _, queries, _, _ = fit(config_with(CategoricalFeature(name="zone")), raw)
     assert sorted(features.query[0].values) == ["1", "2"]
     rows = features.encode_entities("query", queries)["zone"]
     assert (rows[::3] == 1).all()
@@ -135,8 +138,8 @@ def test_missing_categories_are_unknown_and_whole_numbers_are_categories():
 
 
 def test_multivalent_is_padded_behind_and_as_wide_as_needed():
-    genres = Feature(name="genres", kind="multivalent", max_length=20)
-    features, _, _, candidates, _ = fit(config_with(Feature(name="query_id", kind="id"), candidate=tower(genres)))
+    genres = MultivalentFeature(name="genres", max_length=20)
+    features, _, _, candidates, _ = fit(config_with(IdFeature(name="query_id"), candidate=tower(genres)))
     rows = features.encode_entities("candidate", candidates)["genres"]
     assert rows.dtype == np.int32
     assert rows.shape == (20, 3)
@@ -168,7 +171,7 @@ def test_sizes_count_padding_and_unknown():
 
 def test_a_missing_column_is_named_with_its_tower():
     with pytest.raises(UserError, match=r"no column 'contry', which the query tower needs .*did you mean 'country'"):
-        fit(config_with(Feature(name="contry", kind="categorical")))
+        fit(config_with(CategoricalFeature(name="contry")))
 
 
 def test_the_state_comes_back_whole_and_encodes_the_same():

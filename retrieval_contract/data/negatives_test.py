@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval_contract.config import Feature, Tower
+from retrieval_contract.config import IdFeature, Tower
 from retrieval_contract.data.batches import TrainingBatches
 from retrieval_contract.data.planted import planted_config, planted_raw
 from retrieval_contract.data.prepare import prepare_raw
@@ -368,7 +368,7 @@ def test_a_catalogue_of_two_candidates():
         "rating": [5.0 if query % 2 == candidate else 1.0 for query, candidate in pairs],
     }
     raw = replace(planted_raw(num_queries=4, num_candidates=2), interactions=pa.table(interactions))
-    ids = [Tower(features=(Feature(name=name, kind="id"),)) for name in ("query_id", "candidate_id")]
+    ids = [Tower(features=(IdFeature(name=name),)) for name in ("query_id", "candidate_id")]
     mined = {"per_example": 2, "first_rank": 1, "last_rank": 1}
     config = planted_config(
         query=ids[0],

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from retrieval_contract.config import Feature, RunConfig, Tower
+from retrieval_contract.config import (
+    CategoricalFeature,
+    HistoryFeature,
+    IdFeature,
+    MultivalentFeature,
+    NumericFeature,
+    RunConfig,
+    Tower,
+)
 from retrieval_contract.data.sources.raw import RawData
 
 GENRES = ("Crime", "Drama", "Éros", "日本")
@@ -66,18 +74,18 @@ def planted_config(**rooms: Any) -> RunConfig:
     """A run with a feature of every kind in its towers, and batches of 16; `rooms` replace branches of the config."""
     query = Tower(
         features=(
-            Feature(name="query_id", kind="id", width=8),
-            Feature(name="history", kind="history", width=8, max_length=5),
-            Feature(name="country", kind="categorical", width=4),
-            Feature(name="age", kind="numeric"),
+            IdFeature(name="query_id", width=8),
+            HistoryFeature(name="history", width=8, max_length=5),
+            CategoricalFeature(name="country", width=4),
+            NumericFeature(name="age"),
         ),
         hidden_dims=(12,),
     )
     candidate = Tower(
         features=(
-            Feature(name="candidate_id", kind="id", width=8),
-            Feature(name="genres", kind="multivalent", width=4, max_length=2),
-            Feature(name="year", kind="numeric"),
+            IdFeature(name="candidate_id", width=8),
+            MultivalentFeature(name="genres", width=4, max_length=2),
+            NumericFeature(name="year"),
         ),
         hidden_dims=(12,),
     )

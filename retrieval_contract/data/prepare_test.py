@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval_contract.config import Feature, Tower
+from retrieval_contract.config import IdFeature, NumericFeature, Tower
 from retrieval_contract.data import prepare as prepare_module
 from retrieval_contract.data.planted import planted_config, planted_raw
 from retrieval_contract.data.prepare import prepare, prepare_raw
@@ -26,8 +26,8 @@ def written_out(**columns):
 
 
 def ids_only(**rooms):
-    query = Tower(features=(Feature(name="query_id", kind="id"), Feature(name="age", kind="numeric")))
-    candidate = Tower(features=(Feature(name="year", kind="numeric"),))
+    query = Tower(features=(IdFeature(name="query_id"), NumericFeature(name="age")))
+    candidate = Tower(features=(NumericFeature(name="year"),))
     positives = {"rule": "rating_at_least", "rating_at_least": 4.0}
     return planted_config(query=query, candidate=candidate, **{"positives": positives, **BY_COLUMN, **rooms})
 

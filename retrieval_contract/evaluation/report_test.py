@@ -24,8 +24,8 @@ def _config(**evaluation):
     return c.RunConfig(
         source=c.SimulatedSource(num_queries=60, num_candidates=40, num_interactions=1_500),
         split=c.SplitRule(kind="column"),
-        query=c.Tower(features=(c.Feature(name="query_id", kind="id"),)),
-        candidate=c.Tower(features=(c.Feature(name="candidate_id", kind="id"),)),
+        query=c.Tower(features=(c.IdFeature(name="query_id"),)),
+        candidate=c.Tower(features=(c.IdFeature(name="candidate_id"),)),
         evaluation=c.Evaluation(**settings),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from retrieval_contract.arrays import AnyArray, Batch, FeatureArrays, Float32Array
-from retrieval_contract.config import Feature, RunConfig, Tower
+from retrieval_contract.config import IdFeature, RunConfig, Tower
 from retrieval_contract.indexes.exact import ExactIndex
 from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.presets import preset
@@ -148,8 +148,8 @@ def planted_run(**rooms: dict[str, Any]) -> RunConfig:
     tree = preset("simulated").model_dump()
     small = {
         "source": {"num_interactions": 1_000, "num_queries": 40, "num_candidates": 50},
-        "query": Tower(features=(Feature(name="query_id", kind="id", width=4),)).model_dump(),
-        "candidate": Tower(features=(Feature(name="candidate_id", kind="id", width=4),)).model_dump(),
+        "query": Tower(features=(IdFeature(name="query_id", width=4),)).model_dump(),
+        "candidate": Tower(features=(IdFeature(name="candidate_id", width=4),)).model_dump(),
         "model": {"dim": 4, "candidate_bias": False},
         "evaluation": {"bootstrap_samples": 10, "baselines": ("popularity",), "cutoffs": (1, 10)},
         "training": {"epochs": 4, "batch_size": 64},

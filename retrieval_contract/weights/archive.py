@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from retrieval_contract.arrays import AnyArray, Float32Array
 from retrieval_contract.errors import UserError
 from retrieval_contract.files import replacing_file
-from retrieval_contract.weights.names import Parameter
+from retrieval_contract.weights.parameter import Parameter
 
 DTYPES = {"float64": "F64", "float32": "F32", "int64": "I64", "int32": "I32", "uint8": "U8", "bool": "BOOL"}
 """NumPy's names of the types that an archive may hold, and the format's."""

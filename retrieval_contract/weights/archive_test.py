@@ -15,7 +15,7 @@ from retrieval_contract.weights.archive import (
     write_arrays,
     write_weights,
 )
-from retrieval_contract.weights.names import Parameter
+from retrieval_contract.weights.parameter import Parameter
 
 
 def _arrays():

@@ -1,10 +1,16 @@
 """The canonical parameter table: RunConfig and vocabulary sizes -> name, shape, start and treatment of every weight.
 
 Both stacks build their variables from it and map them to it by one table each; the archive stores arrays under these
-names. Kernels are stored as [in, out] (`x @ kernel + bias`).
+names. Kernels are stored as [in, out] (`x @ kernel + bias`). Sides are query, context, candidate; the weights of a
+history stand in `history_names`.
 
-    query.embedding.<feature>       [V, width]    candidate.embedding.<feature>   [V, width]
-    query.dense.<i>.kernel          [in, out]     query.dense.<i>.bias            [out]
+    <side>.embedding.<table>        [V, width]    a feature, `<history>.<field>`, or `<history>.age`
+    <side>.projection.<feature>     [in, out]     of a dense feature
+    <side>.cross.<i>.kernel         [F, F]        <side>.cross.<i>.bias           [F]
+    <side>.dense.<i>.kernel         [in, out]     <side>.dense.<i>.bias           [out]
+    <side>.dense.<i>.norm.<part>    [out]         scale, offset; of batch norm also mean, variance
+    query.history.<history>.<part>                how its items become a vector
+    context.gate.kernel             [2D, D]       context.gate.bias               [D]
     candidate.bias                  [V, 1]        rows of the candidate-id vocabulary
     loss.log_temperature            [1]           where the temperature is learned
     loss.sigmoid_bias               [1]           of the sigmoid loss, the same for every candidate
@@ -12,39 +18,25 @@ names. Kernels are stored as [in, out] (`x @ kernel + bias`).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from retrieval_contract.arrays import Float32Array, Int32Array, Int64Array
-from retrieval_contract.config import Loss, RunConfig
+from retrieval_contract.config import DenseFeature, Loss, RunConfig, Side, Tower, table_width
 from retrieval_contract.data.vocabulary import UNKNOWN_ROW
+from retrieval_contract.weights.history_names import history_parameters
+from retrieval_contract.weights.parameter import Parameter, dense_parameter, embedding, offset
 
-Side = Literal["query", "candidate"]
 VocabularySizes = Mapping[str, Mapping[str, int]]
-"""Rows V of each vocabulary, padding and unknown included: sizes["query"]["query_id"]."""
+"""Rows V of each table that is looked up, padding and unknown included: sizes["query"]["query_id"]; a history's field
+that has a table of its own is `<history>.<field>`. Tables that are shared stand with the candidate's alone."""
 
+CONTEXT_GATE_KERNEL = "context.gate.kernel"
+CONTEXT_GATE_BIAS = "context.gate.bias"
 CANDIDATE_BIAS = "candidate.bias"
 LOG_TEMPERATURE = "loss.log_temperature"
 SIGMOID_BIAS = "loss.sigmoid_bias"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """One weight: its shape, how it starts, and how the optimiser treats it."""
-
-    shape: tuple[int, ...]
-    start: Literal["normal", "glorot_uniform", "zeros", "constant"]
-    """`normal` has the configured embedding_stddev, and row 0 (padding) is zero; `constant` is filled with `value`."""
-    sparse: bool
-    """True for tables whose rows move only when a batch touches them."""
-    decays: bool
-    """True where AdamW's weight decay acts."""
-    value: float = 0.0
-    """Where a `constant` starts."""
-    bounds: tuple[float, float] | None = None
-    """Least and largest value, which the trainer puts the parameter back to after every step; none means free."""
 
 
 def embedding_name(side: Side, feature: str) -> str:
@@ -62,6 +54,26 @@ def dense_bias_name(side: Side, layer: int) -> str:
     return f"{side}.dense.{layer}.bias"
 
 
+def projection_name(side: Side, feature: str) -> str:
+    """Canonical name of a dense feature's projection [in, out]."""
+    return f"{side}.projection.{feature}"
+
+
+def cross_kernel_name(side: Side, layer: int) -> str:
+    """Canonical name of a cross layer's kernel [F, F]."""
+    return f"{side}.cross.{layer}.kernel"
+
+
+def cross_bias_name(side: Side, layer: int) -> str:
+    """Canonical name of a cross layer's bias [F]."""
+    return f"{side}.cross.{layer}.bias"
+
+
+def norm_name(side: Side, layer: int, part: Literal["scale", "offset", "mean", "variance"]) -> str:
+    """Canonical name of a part of a hidden layer's norm [out]."""
+    return f"{side}.dense.{layer}.norm.{part}"
+
+
 def parameter_table(config: RunConfig, sizes: VocabularySizes) -> dict[str, Parameter]:
     """List every weight of the run's model, in a fixed order.
 
@@ -73,22 +85,12 @@ def parameter_table(config: RunConfig, sizes: VocabularySizes) -> dict[str, Para
         Canonical name -> parameter.
     """
     table: dict[str, Parameter] = {}
-    sides: tuple[Side, Side] = ("query", "candidate")
-    for side in sides:
-        tower = getattr(config, side)
-        for feature in tower.features:
-            if feature.has_vocabulary:
-                shape = (sizes[side][feature.name], feature.width)
-                table[embedding_name(side, feature.name)] = Parameter(
-                    shape=shape, start="normal", sparse=True, decays=True
-                )
-        for layer, (width_in, width_out) in enumerate(tower.layer_dims(config.model.dim)):
-            table[kernel_name(side, layer)] = Parameter(
-                shape=(width_in, width_out), start="glorot_uniform", sparse=False, decays=True
-            )
-            table[dense_bias_name(side, layer)] = Parameter(
-                shape=(width_out,), start="zeros", sparse=False, decays=False
-            )
+    dim = config.model.dim
+    for side, tower in config.towers.items():
+        table |= _feature_parameters(side, tower, sizes[side], config)
+        table |= _layer_parameters(side, tower, dim)
+    if config.context is not None and config.model.context_merge == "gate":
+        table[CONTEXT_GATE_KERNEL], table[CONTEXT_GATE_BIAS] = dense_parameter(2 * dim, dim), offset(dim)
     id_feature = config.candidate_id_feature
     if config.model.candidate_bias and id_feature is not None:
         table[CANDIDATE_BIAS] = Parameter(
@@ -98,6 +100,38 @@ def parameter_table(config: RunConfig, sizes: VocabularySizes) -> dict[str, Para
             decays=config.optimizer.decay_candidate_bias,
         )
     return table | _loss_parameters(config.loss)
+
+
+def _feature_parameters(side: Side, tower: Tower, sizes: Mapping[str, int], config: RunConfig) -> dict[str, Parameter]:
+    """Tables and projections of a tower's features, and what its histories are made of."""
+    table: dict[str, Parameter] = {}
+    for feature in tower.features:
+        if width := table_width(feature):
+            table[embedding_name(side, feature.name)] = embedding(sizes[feature.name], width)
+        if isinstance(feature, DenseFeature) and feature.projection is not None:
+            table[projection_name(side, feature.name)] = dense_parameter(feature.width, feature.projection)
+    for history in tower.histories:
+        table |= history_parameters(history, config.candidate, sizes)
+    return table
+
+
+def _layer_parameters(side: Side, tower: Tower, dim: int) -> dict[str, Parameter]:
+    """Cross layers, hidden layers with their norms, and the last linear layer."""
+    table: dict[str, Parameter] = {}
+    width = tower.combined_dim
+    for layer in range(tower.cross_layers):
+        table[cross_kernel_name(side, layer)] = dense_parameter(width, width)
+        table[cross_bias_name(side, layer)] = offset(width)
+    for layer, (width_in, width_out) in enumerate(tower.layer_dims(dim)):
+        table[kernel_name(side, layer)] = dense_parameter(width_in, width_out)
+        table[dense_bias_name(side, layer)] = offset(width_out)
+        if tower.norm != "none" and layer < len(tower.hidden_dims):
+            table[norm_name(side, layer, "scale")] = offset(width_out, value=1.0)
+            table[norm_name(side, layer, "offset")] = offset(width_out)
+        if tower.norm == "batch" and layer < len(tower.hidden_dims):
+            table[norm_name(side, layer, "mean")] = offset(width_out, trained=False)
+            table[norm_name(side, layer, "variance")] = offset(width_out, value=1.0, trained=False)
+    return table
 
 
 def _loss_parameters(loss: Loss) -> dict[str, Parameter]:
@@ -162,6 +196,10 @@ def _start(name: str, parameter: Parameter, seed: int, stddev: float) -> Float32
     if parameter.start == "glorot_uniform":
         limit = np.float32(np.sqrt(6.0 / sum(parameter.shape)))
         return (2 * generator.random(parameter.shape, np.float32) - 1) * limit
-    values = generator.standard_normal(parameter.shape, np.float32) * np.float32(stddev)
-    values[0] = 0
+    values = generator.standard_normal(parameter.shape, np.float32)
+    if parameter.start == "standard_normal":
+        return values
+    values *= np.float32(stddev)
+    if parameter.start == "embedding":
+        values[0] = 0
     return values

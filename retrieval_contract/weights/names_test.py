@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from retrieval_contract.config import Feature, Loss, Model, Optimizer, RunConfig, Tower
+from retrieval_contract.config import (
+    IdFeature,
+    Loss,
+    Model,
+    MultivalentFeature,
+    NumericFeature,
+    Optimizer,
+    RunConfig,
+    Tower,
+)
 from retrieval_contract.weights.names import initial_weights, log_popularity_bias, parameter_table
 
 SIZES = {"query": {"query_id": 7}, "candidate": {"candidate_id": 9, "genres": 5}}
@@ -11,12 +20,12 @@ SIZES = {"query": {"query_id": 7}, "candidate": {"candidate_id": 9, "genres": 5}
 
 def config(**optimizer) -> RunConfig:
     return RunConfig(
-        query=Tower(features=(Feature(name="query_id", kind="id", width=4),), hidden_dims=(6,)),
+        query=Tower(features=(IdFeature(name="query_id", width=4),), hidden_dims=(6,)),
         candidate=Tower(
             features=(
-                Feature(name="candidate_id", kind="id", width=3),
-                Feature(name="genres", kind="multivalent", width=2),
-                Feature(name="price", kind="numeric"),
+                IdFeature(name="candidate_id", width=3),
+                MultivalentFeature(name="genres", width=2),
+                NumericFeature(name="price"),
             )
         ),
         model=Model(dim=4, candidate_bias=True),

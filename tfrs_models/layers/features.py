@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from retrieval_contract.config import Feature, Tower
+from retrieval_contract.config import Feature, Tower, table_width
 
 _PADDING_ROW = 0
 """Vocabulary row of an empty place in a list."""
@@ -36,7 +36,7 @@ class FeatureCombiner(tf.keras.layers.Layer):
                 name=f"embedding_{position}", shape=(sizes[feature.name], feature.width), initializer="zeros"
             )
             for position, feature in enumerate(tower.features)
-            if feature.has_vocabulary
+            if table_width(feature)
         }
 
     def call(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from retrieval_contract.config import Feature, Tower
+from retrieval_contract.config import HistoryFeature, IdFeature, MultivalentFeature, NumericFeature, Tower
 from tfrs_models.layers.features import FeatureCombiner
 
 TABLE = np.asarray([[0, 0], [1, 10], [2, 20], [3, 30], [4, 40]], np.float32)
@@ -17,10 +17,10 @@ def _combiner(*features, combine="concat", dtype="float32"):
     return combiner
 
 
-ID = Feature(name="a", kind="id", width=2)
-LIST = Feature(name="b", kind="multivalent", width=2)
-HISTORY = Feature(name="h", kind="history", width=2)
-NUMBER = Feature(name="n", kind="numeric")
+ID = IdFeature(name="a", width=2)
+LIST = MultivalentFeature(name="b", width=2)
+HISTORY = HistoryFeature(name="h", width=2)
+NUMBER = NumericFeature(name="n")
 
 
 def test_parts_stand_in_the_configured_order():

@@ -1,11 +1,11 @@
 import numpy as np
 import tensorflow as tf
 
-from retrieval_contract.config import Feature, Tower
+from retrieval_contract.config import IdFeature, Tower
 from tfrs_models.towers.mlp_tower import MlpTower
 
 TABLE = np.asarray([[0, 0, 0], [3, 0, 4], [1, 2, 2]], np.float32)
-ID = Feature(name="a", kind="id", width=3)
+ID = IdFeature(name="a", width=3)
 
 
 def _tower(dim=3, normalize=False, **settings):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from retrieval_contract.config import Optimizer as OptimizerSettings
-from retrieval_contract.weights.names import Parameter
+from retrieval_contract.weights.parameter import Parameter
 from tfrs_models.training.clipping import Gradient, Gradients, sum_duplicates
 
 _Slots = dict[str, tf.Tensor]

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from retrieval_contract.config import Optimizer as OptimizerSettings
-from retrieval_contract.weights.names import Parameter
+from retrieval_contract.weights.parameter import Parameter
 from tfrs_models.training.optimizers import make_optimizer
 
 SETTINGS = {

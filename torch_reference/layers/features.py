@@ -42,7 +42,7 @@ class FeatureCombiner(nn.Module):
                 torch.zeros(sizes[feature.name], feature.width), freeze=False, padding_idx=0, sparse=True
             )
             for feature in tower.features
-            if feature.has_vocabulary
+            if config.table_width(feature)
         )
 
     @property
@@ -63,13 +63,13 @@ class FeatureCombiner(nn.Module):
         return torch.cat(parts, dim=1) if self._combine == "concat" else torch.stack(parts).sum(dim=0)
 
     def _part(self, feature: config.Feature, values: Tensor) -> Tensor:
-        if not feature.has_vocabulary:
+        if not config.table_width(feature):
             return values.to(self._dtype).unsqueeze(1)
         looked_up = self._tables[self._places[feature.name]](values).to(self._dtype)
         return _mean_of_real(looked_up, values != 0) if feature.kind in _POOLED_KINDS else looked_up
 
     def _table_names(self) -> list[str]:
-        return [feature.name for feature in self._features if feature.has_vocabulary]
+        return [feature.name for feature in self._features if config.table_width(feature)]
 
 
 def _mean_of_real(values_BMW: Tensor, real_BM: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval_contract.config import Feature, Tower
+from retrieval_contract.config import CategoricalFeature, Feature, IdFeature, MultivalentFeature, NumericFeature, Tower
 from torch_reference.layers.features import FeatureCombiner
 
 LISTS = torch.tensor([[2, 3, 0], [0, 0, 0], [4, 0, 0], [2, 2, 3]])
@@ -18,9 +18,9 @@ def planted(kind, dtype="float32", width=2, **fields):
 
 def test_parts_are_put_together_in_the_order_of_the_configuration():
     features = (
-        Feature(name="age", kind="numeric"),
-        Feature(name="b.c", kind="categorical", width=2),
-        Feature(name="a", kind="id", width=3),
+        NumericFeature(name="age"),
+        CategoricalFeature(name="b.c", width=2),
+        IdFeature(name="a", width=3),
     )
     combiner = FeatureCombiner(Tower(features=features), {"a": 3, "b.c": 4})
     combiner.tables["a"].weight.data = torch.arange(9.0).reshape(3, 3)
@@ -30,7 +30,7 @@ def test_parts_are_put_together_in_the_order_of_the_configuration():
 
 
 def test_sum():
-    features = (Feature(name="a", kind="id", width=2), Feature(name="b", kind="multivalent", width=2))
+    features = (IdFeature(name="a", width=2), MultivalentFeature(name="b", width=2))
     combiner = FeatureCombiner(Tower(features=features, combine="sum"), {"a": 3, "b": 3})
     combiner.tables["a"].weight.data = torch.tensor([[0.0, 0], [1, 2], [3, 4]])
     combiner.tables["b"].weight.data = torch.tensor([[0.0, 0], [10, 20], [30, 40]])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval_contract.config import Feature, Loss, Model, RunConfig, Tower
+from retrieval_contract.config import IdFeature, Loss, Model, RunConfig, Tower
 from retrieval_contract.weights.names import parameter_table
 from torch_reference.conftest import SIZES
 from torch_reference.inputs import batch_tensors
@@ -46,7 +46,7 @@ def test_the_bias_is_the_one_of_the_candidates_row(towers_and_batch):
 def test_without_bias_and_layers_the_embedding_is_the_vector():
     tower = {"query": "query_id", "candidate": "candidate_id"}
     config = RunConfig(
-        **{side: Tower(features=(Feature(name=name, kind="id", width=3),)) for side, name in tower.items()},
+        **{side: Tower(features=(IdFeature(name=name, width=3),)) for side, name in tower.items()},
         model=Model(dim=3),
     )
     towers = TwoTower(config, {"query": {"query_id": 4}, "candidate": {"candidate_id": 5}})

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from retrieval_contract.weights.names import Side
+from retrieval_contract.config import Side
 from torch_reference.inputs import BatchTensors, FeatureTensors
 from torch_reference.negatives.columns import Columns
 from torch_reference.training.model import Encoded, RetrievalModel, total_weight

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from retrieval_contract.config import Optimizer as OptimizerSettings
-from retrieval_contract.weights.names import Parameter
+from retrieval_contract.weights.parameter import Parameter
 from torch_reference.training.clipping import Gradients
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from retrieval_contract.config import Optimizer as Settings
-from retrieval_contract.weights.names import Parameter
+from retrieval_contract.weights.parameter import Parameter
 from torch_reference.training.optimizers import make_optimizer
 
 V, W, LEARNING_RATE = 9, 3, 0.07

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from retrieval_contract.arrays import AnyArray, Batch, FeatureArrays
-from retrieval_contract.config import RunConfig
+from retrieval_contract.config import RunConfig, Side
 from retrieval_contract.data.shards import shard
 from retrieval_contract.errors import UserError
 from retrieval_contract.stack import StepResult, TrainerState
-from retrieval_contract.weights.names import Side, VocabularySizes, parameter_table
+from retrieval_contract.weights.names import VocabularySizes, parameter_table
 from torch_reference.inputs import BatchTensors, batch_tensors, choose_device, feature_tensors
 from torch_reference.negatives.bank import NegativeBank
 from torch_reference.negatives.columns import Columns

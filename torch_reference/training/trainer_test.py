@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from retrieval_contract.arrays import Batch
-from retrieval_contract.config import Feature, Model, Optimizer, RunConfig, Tower, Training
+from retrieval_contract.config import IdFeature, Model, Optimizer, RunConfig, Tower, Training
 from retrieval_contract.errors import UserError
 from retrieval_contract.weights.names import initial_weights, parameter_table
 from torch_reference.callables import loss_and_gradients
@@ -238,7 +238,7 @@ def shares_memory(tensor, args):
 def test_no_operation_of_a_step_makes_anything_as_large_as_a_table(kind):
     num_rows = 50_000
     towers = {
-        side: Tower(features=(Feature(name=f"{side}_id", kind="id", width=2),), hidden_dims=(3,))
+        side: Tower(features=(IdFeature(name=f"{side}_id", width=2),), hidden_dims=(3,))
         for side in ("query", "candidate")
     }
     optimizer = KINDS[kind].model_copy(update={"clip_norm": 0.01})
