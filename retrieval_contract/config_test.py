@@ -51,6 +51,13 @@ def test_settings_reach_every_depth(config):
     assert changed.query.layer_dims(changed.model.dim) == ((16, 512), (512, 256), (256, 32))
 
 
+def test_a_step_may_be_called_as_the_last_one(config):
+    text = "query.features=[{name: a, kind: text, ngrams: [1, 2]}, {name: b, kind: id}]"
+    changed = with_settings(config, [text, "query.features.0.ngrams.0=3"])
+    assert [feature.name for feature in changed.query.features] == ["a", "b"]
+    assert changed.query.features[0].ngrams == (3, 2)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -89,6 +96,36 @@ def test_settings_reach_every_depth(config):
         ("negatives.bank.momentum=1", "less than 1"),
         ("negatives.bank.size=5", "unknown key.*negatives.bank.size"),
         ("training.chunk_size=0", "greater than or equal to 1"),
+        (
+            "query.features.0.width=0",
+            "0.width of feature 'query_id': .*greater than or equal to 1, got 0",
+        ),
+        ("query.features.0.column=[a, b]", r"0.column of feature 'query_id': .*valid string, got \['a', 'b'\]"),
+        (
+            "query.features=[{name: a, kind: idd}]",
+            "0 of feature 'a': unknown kind 'idd'; there are 'id', 'categ",
+        ),
+        ("query.features=[{name: a}]", "query.features.0.kind of feature 'a' is missing"),
+        ("query.features=[{name: a, kind: time}]", "query.features.0.part of feature 'a' is missing"),
+        (
+            "query.features=[{name: a, kind: id, widht: 3}]",
+            "0.widht' of feature 'a'; did you mean 'width'",
+        ),
+        ("query.features=[{name: a, kind: history, pooling: {kind: x}}]", "0.pooling of feature 'a': unknown kind 'x'"),
+        (
+            "query.features=[{name: a, kind: history, pooling: {kind: gru, h: 3}}]",
+            "pooling.h' of feature 'a'; known",
+        ),
+        ("query.features=[{name: [a], kind: id}]", r"query.features.0.name: .*valid string, got \['a'\]"),
+        ("query.features=[a]", "query.features.0: .*object, got 'a'"),
+        ("query.features=a", "query.features: .*array, got 'a'"),
+        (
+            "query.features=[{name: a, kind: numeric, scaling: buckets, edges: [3, 1]}]",
+            r"query.features.0: feature 'a': edges must rise; got \(3.0, 1.0\)",
+        ),
+        ("query.features=[{name: a, kind: cross, of: [b, c]}]", r"query: feature 'a' crosses \['b', 'c'\]"),
+        ("context.hidden_dims=[3]", "'context.hidden_dims' is within 'context', which is null.*set context as a whole"),
+        ("source={kind: movies}", "source: unknown kind 'movies'; there are 'simulated'"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(config, setting, message):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pydantic
 import yaml
+from pydantic_core import ErrorDetails
 
 from retrieval_contract import config as branch
 from retrieval_contract.config import RunConfig, Settings
@@ -101,7 +102,10 @@ def _put(tree: Any, path: str, value: object, *, where: str) -> None:
     """Set one value in a plain tree; every step but a new key of a dict[str, str] must exist."""
     *steps, last = path.split(".")
     node = tree
-    for step in [*steps, last]:
+    for place, step in enumerate([*steps, last]):
+        if node is None:
+            unset = ".".join(steps[:place])
+            raise UserError(f"{path!r} is within {unset!r}, which is null", where=where, todo=f"set {unset} as a whole")
         keys = (
             list(node)
             if isinstance(node, dict)
@@ -109,10 +113,11 @@ def _put(tree: Any, path: str, value: object, *, where: str) -> None:
             if isinstance(node, list)
             else []
         )
-        free = step == last and bool(steps) and steps[-1].endswith("columns")
+        is_last = place == len(steps)
+        free = is_last and bool(steps) and steps[-1].endswith("columns")
         if step not in keys and not free:
             raise UserError(f"unknown key {path!r}" + _nearest(step, keys), where=where)
-        if step is last:
+        if is_last:
             break
         node = node[int(step)] if isinstance(node, list) else node[step]
     node[int(last) if isinstance(node, list) else last] = value
@@ -134,18 +139,39 @@ def _finite(value: Any) -> Any:
 
 def _say(error: pydantic.ValidationError, tree: object) -> str:
     """One line for the first faults of a validation error."""
-    lines = []
-    for fault in error.errors()[:3]:
-        steps = _path(fault["loc"])
-        path = ".".join(steps)
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"unknown key {path!r}" + _nearest(steps[-1], _keys_at(fault["loc"][:-1])))
-        elif path:
-            got = "" if isinstance(fault["input"], dict) else f", got {fault['input']!r}"
-            lines.append(f"{path} is missing" if fault["type"] == "missing" else f"{path}: {_plain(fault['msg'])}{got}")
-        else:
-            lines.append(_plain(fault["msg"]))
-    return "; ".join(line[:300] for line in lines)
+    return "; ".join(_say_one(fault, tree)[:300] for fault in error.errors()[:3])
+
+
+def _say_one(fault: ErrorDetails, tree: object) -> str:
+    """Field, feature and both values of one fault."""
+    steps = _path(fault["loc"])
+    path = ".".join(steps)
+    owner = _feature_at(tree, steps)
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {path!r}{owner}" + _nearest(steps[-1], _keys_at(fault["loc"][:-1]))
+    if fault["type"] == "missing":
+        return f"{path}{owner} is missing"
+    if fault["type"] == "union_tag_not_found":
+        return f"{path}.kind{owner} is missing"
+    if fault["type"] == "union_tag_invalid":
+        kinds = fault["ctx"]["expected_tags"]
+        return f"{path}{owner}: unknown kind {fault['ctx']['tag']!r}; there are {kinds}"
+    if not path or isinstance(fault["input"], dict):
+        # Our own sentences about a whole branch name the feature themselves.
+        return f"{path}: {_plain(fault['msg'])}" if path else _plain(fault["msg"])
+    return f"{path}{owner}: {_plain(fault['msg'])}, got {fault['input']!r}"
+
+
+def _feature_at(tree: object, steps: list[str]) -> str:
+    """` of feature NAME` where a path leads into one that has a name."""
+    if len(steps) < 3 or steps[1] != "features":
+        return ""
+    node: Any = tree
+    try:
+        name = node[steps[0]]["features"][int(steps[2])]["name"]
+    except (KeyError, TypeError, IndexError, ValueError):
+        return ""
+    return f" of feature {name!r}" if isinstance(name, str) else ""
 
 
 def _plain(message: str) -> str:

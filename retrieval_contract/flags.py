@@ -29,6 +29,7 @@ _TEXT: dict[str, tuple[Any, str]] = {
     "workdir": ("", "Folder of the run: configuration, checkpoints, weights, metrics, indexes. Required."),
     "preset": ("", f"Complete named run to start from: {', '.join(PRESETS)}."),
     "config": ("", "YAML file to start from, such as every run writes as config.yaml."),
+    "warm_start": ("", "Workdir of a finished run whose vocabularies and weights this one begins with and extends."),
     "data_dir": (None, "Where the data lies (source.data_dir)."),
     "device": (None, "auto, cpu or cuda (training.device)."),
     "on_bad_rows": (None, "raise or drop (source.on_bad_rows)."),
@@ -55,7 +56,7 @@ _SWITCHES = {
 }
 _SHARED = ("workdir", "data_dir", "device", "on_bad_rows", "set")
 FLAGS_OF_VERB = {
-    "train": (*_SHARED, "preset", "config", "epochs", "batch_size", "seed", "resume", "overwrite"),
+    "train": (*_SHARED, "preset", "config", "epochs", "batch_size", "seed", "resume", "warm_start", "overwrite"),
     "evaluate": _SHARED,
     "embed": _SHARED,
     "build_index": (*_SHARED, "backend"),

@@ -6,7 +6,7 @@ from retrieval_contract.errors import UserError
 from retrieval_contract.flags import FLAGS_OF_VERB, VERBS, HelpRequestedError, parse, run_config
 
 FROZEN = {
-    "train": "batch_size config data_dir device epochs on_bad_rows overwrite preset resume seed set workdir",
+    "train": "batch_size config data_dir device epochs on_bad_rows overwrite preset resume seed set warm_start workdir",
     "evaluate": "data_dir device on_bad_rows set workdir",
     "embed": "data_dir device on_bad_rows set workdir",
     "build_index": "backend data_dir device on_bad_rows set workdir",

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from retrieval_contract import config as c
 from retrieval_contract.errors import UserError
+from retrieval_contract.feature_presets import FEATURE_PRESETS
+from retrieval_contract.sequence_presets import SEQUENCE_PRESETS
 
 
 def simulated() -> c.RunConfig:
@@ -148,6 +150,8 @@ PRESETS: dict[str, Callable[[], c.RunConfig]] = {
         movielens_100k_nothing_removed,
         movielens_latest_small,
         movietweetings_100k,
+        *FEATURE_PRESETS,
+        *SEQUENCE_PRESETS,
     )
 }
 

@@ -39,6 +39,8 @@ def _places(config: "RunConfig") -> Iterator[str]:
             yield f"feature {feature.name!r} has at=request, and a candidate's vector is made before any request"
     if config.model.candidate_bias and config.candidate_id_feature is None:
         yield "model.candidate_bias needs a feature of kind id in the candidate tower"
+    if config.context is not None and any(feature.name == "context" for feature in config.query.features):
+        yield "query feature 'context' has the name that the context tower's features stand under; call it otherwise"
     for feature in config.context.features if config.context is not None else ():
         if not is_at_request(feature) and not isinstance(feature, CrossFeature):
             yield (
@@ -54,10 +56,12 @@ def _affinities(config: "RunConfig") -> Iterator[str]:
             continue
         of = known.get(feature.of)
         if not isinstance(of, CategoricalFeature | MultivalentFeature) or of.num_buckets is not None:
-            found = "is absent" if of is None else f"is of kind {of.kind}"
+            found = "is absent from" if of is None else f"is of kind {of.kind} in"
+            if isinstance(of, CategoricalFeature | MultivalentFeature):
+                found = f"hashes into {of.num_buckets} buckets in"
             yield (
-                f"affinity {feature.name!r} is of {feature.of!r}, which {found} in the candidate tower; it needs a "
-                "categorical or multivalent feature with a vocabulary"
+                f"affinity {feature.name!r} is of {feature.of!r}, which {found} the candidate tower; it needs a "
+                f"categorical or multivalent feature with a vocabulary; there are {sorted(known)}"
             )
 
 
@@ -94,10 +98,12 @@ def _shared_tables(config: "RunConfig") -> Iterator[str]:
                 continue
             target = known.get(feature.shares)
             if not isinstance(target, BaseLookup) or table_width(target) != feature.width:
-                found = "no table" if target is None else f"a table of width {table_width(target)}"
+                found = f"has a table of width {table_width(target)} in" if target is not None else "is absent from"
+                if target is not None and not (isinstance(target, BaseLookup) and table_width(target)):
+                    found = f"is of kind {target.kind} and has no vocabulary's table in"
                 yield (
-                    f"feature {feature.name!r} of width {feature.width} shares {feature.shares!r}, which has {found} "
-                    f"in the candidate tower; there are {sorted(known)}"
+                    f"feature {feature.name!r} of width {feature.width} shares {feature.shares!r}, which {found} the "
+                    f"candidate tower; there are {sorted(known)}"
                 )
 
 

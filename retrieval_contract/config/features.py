@@ -120,6 +120,10 @@ class MultivalentFeature(BaseLookup):
         return self.width
 
 
+LookupFeature = IdFeature | CategoricalFeature | MultivalentFeature
+"""Kinds with a vocabulary of their own, or hash buckets: what `BaseLookup` is the base of."""
+
+
 class NumericFeature(BaseFeature):
     """One number.
 
@@ -134,14 +138,16 @@ class NumericFeature(BaseFeature):
     """Where the column is."""
     scaling: Literal["raw", "z_score", "log_z_score", "min_max", "buckets", "quantiles"] = "z_score"
     """How it is read."""
-    edges: tuple[float, ...] = ()
+    edges: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = ()
     """Buckets: where each next bucket begins, rising: 18 belongs to the bucket 18-24 of (18, 25, 35)."""
     num_quantiles: Annotated[int, Field(ge=2)] = 10
-    """Quantiles: buckets with equally many train rows each; fewer where values repeat."""
+    """Quantiles: buckets with equally many train rows each, the i-th beginning at the train value of sorted row
+    floor(i R / num_quantiles), counted from 0; fewer where values repeat."""
     width: Count = 8
     """Buckets and quantiles: embedding width."""
     missing: Literal["mean", "zero"] = "mean"
-    """A missing value counts as the train rows' mean, or as 0 after scaling. Buckets have a row of their own for it."""
+    """A missing value counts as the mean of the scaled train rows (0 of a z-score), or as 0 after scaling. Buckets have
+    a row of their own for it."""
     missing_flag: bool = False
     """Give a second number: 1 where the value is missing."""
 
@@ -170,8 +176,9 @@ class TimeFeature(BaseFeature):
     """A moment in UTC; a missing one is unknown, or zeros.
 
     `hour` and `weekday` (Monday first) are looked up; `hour_cycle`, `weekday_cycle` and `year_cycle` are the sine and
-    cosine of the part of the cycle that is over; `age` is log(1 + days since), z-scored by train rows. An entity's age
-    is counted to the last train row, and what lies behind it is 0 days old.
+    cosine of the part of the cycle (the day, the week from Monday on, the year of 365.2425 days counted from 1970) that
+    is over; `age` is log(1 + days since), z-scored by train rows. An entity's age is counted to the last train row, and
+    what lies behind it is 0 days old. A column holds timestamps (UTC where they name no zone), dates or Unix seconds.
     """
 
     kind: Literal["time"] = "time"
@@ -339,6 +346,17 @@ class HistoryFeature(BaseFeature):
     def _items_hold_something(self) -> Self:
         if not self.ids and not self.fields:
             raise ValueError(f"feature {self.name!r}: a history needs ids or fields")
+        if len(set(self.fields)) != len(self.fields):
+            raise ValueError(f"feature {self.name!r}: a field stands once; got {self.fields}")
+        taken = {"ages", "weights", "age"} if self.age_buckets else {"ages", "weights"}
+        if strange := sorted(taken & set(self.fields)):
+            raise ValueError(
+                f"feature {self.name!r}: the names {strange} are the history's own; call the fields otherwise"
+            )
+        if self.shares and self.min_count != 1:
+            raise ValueError(
+                f"feature {self.name!r}: it shares the candidate's ids, whose min_count counts; unset its own"
+            )
         heads = getattr(self.pooling, "num_heads", 1)
         if self.width % heads:
             raise ValueError(f"feature {self.name!r}: width {self.width} is no multiple of num_heads {heads}")

@@ -1,9 +1,11 @@
 """Training batches: equal to the byte in every process, and resumable at any step.
 
-Letters: B examples in a batch, T train positives, N candidates, Q queries, M mined candidates of a query.
+Letters: B rows of a batch (one for each example; with training.positions=all P, one for each place predicted), S its
+examples, T train positives, N candidates, Q queries, M mined candidates of a query.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,21 +19,39 @@ from retrieval_contract.arrays import (
     Int64Array,
     SampledColumns,
 )
-from retrieval_contract.config import CategoricalFeature, IdFeature, RunConfig, Side
+from retrieval_contract.config import RunConfig
+from retrieval_contract.data.ahead import made_ahead
 from retrieval_contract.data.negatives import Moment, Negatives
 from retrieval_contract.data.prepare import PreparedData
-from retrieval_contract.data.vocabulary import UNKNOWN_ROW
+from retrieval_contract.data.sequences import Sequences, epoch_order, order_by_length
+from retrieval_contract.data.unknowns import Unknowns
 from retrieval_contract.errors import UserError
 from retrieval_contract.sampling.streaming import StreamingFrequency
-from retrieval_contract.sampling.streams import stream, uniforms
+from retrieval_contract.sampling.streams import stream
 
 ORDER, UNKNOWN = 0, 1
 """Streams of random numbers; each is keyed by (seed, stream, ...), so that no draw depends on another's number. More
 stand in `negatives`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """What the examples of a batch stand for."""
+
+    train_rows: Int64Array
+    """Train positive, 0 to T - 1, of each row [B]."""
+    example_queries: Int32Array
+    """Entity row of each example's query [S]."""
+    query_features: dict[str, AnyArray]
+    """Leading dimension S."""
+    places: Int32Array | None
+    """As in `Batch` [B]."""
+
+
 class TrainingBatches:
-    """The train positives, in another order every epoch, cut into batches; the last, short batch is left out.
+    """The examples, in another order every epoch, cut into batches; the last, short batch is left out.
+
+    An example is a train positive, or with training.positions=all a query's sequence (`Sequences`).
 
     Everything drawn is a function of (seed, epoch, step) and of what `set_mined` gave, so an epoch can be entered at
     any step. Two things go on from batch to batch, and a resumed run gives them back: the mined negatives, and the
@@ -57,53 +77,68 @@ class TrainingBatches:
         self._candidate_rows: Int32Array = prepared.interactions.candidate_rows[train]
         self._weights: Float32Array = prepared.interactions.weights[train]
         self._times: Int64Array = prepared.interactions.times[train]
-        self._history_ends = prepared.histories.own_ends if prepared.features.histories else None
-        self._unknown_rates = _unknown_rates(config)
+        self._sequences = _sequences(prepared, config) if config.training.positions == "all" else None
+        self._ends = prepared.histories.own_ends if prepared.reads_past else None
+        self._unknowns = Unknowns(config, prepared.features)
         self._accumulation_steps = config.optimizer.accumulation_steps
-        self.batch_size = min(config.training.batch_size, len(train))
-        """Examples B in every batch."""
-        self.notes: tuple[str, ...] = tuple(_notes(prepared, config, self.batch_size))
+        self._sort_by_length = config.training.sort_by_length
+        self.batch_size = min(config.training.batch_size, self.num_examples)
+        """Examples S in every batch."""
+        self.notes: tuple[str, ...] = tuple(_notes(prepared, config, self))
         """Lines for the report's reader."""
         if not self.steps_per_epoch:
             step = f"{self._accumulation_steps} batches of {self.batch_size:,}"
             raise UserError(
-                f"{len(train):,} train positives are less than one step of {step}",
+                f"{self.num_examples:,} {self._examples_are} are less than one step of {step}",
                 where="training.batch_size, optimizer.accumulation_steps",
                 todo="lower one of them",
             )
-        self._negatives = Negatives(prepared, config, batch_size=self.batch_size)
+        self._negatives = Negatives(prepared, config, batch_size=self.batch_size, sequences=self._sequences)
         self._streaming = StreamingFrequency(config.loss.streaming) if config.loss.log_q == "streaming" else None
 
     @property
     def num_examples(self) -> int:
-        """Train positives T."""
-        return len(self._query_rows)
+        """Train positives T, or sequences."""
+        return len(self._query_rows) if self._sequences is None else self._sequences.num_examples
+
+    @property
+    def _examples_are(self) -> str:
+        return "train positives" if self._sequences is None else "sequences"
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in an epoch."""
         return self.num_examples // self.batch_size // self._accumulation_steps
 
-    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[tuple[Batch, ...]]:
+    def epoch(self, epoch: int, *, start_step: int = 0, num_threads: int = 0) -> Iterator[tuple[Batch, ...]]:
         """Go through one epoch.
 
         Args:
             epoch: which, from 0; each has an order of its own.
             start_step: optimiser steps of this epoch to leave out, 0 to steps_per_epoch.
+            num_threads: threads that make batches ahead of their turn, with the same bytes; 0 makes each when it is
+                asked for, and so does the streaming estimator, which counts batches in order, whatever is said.
 
         Yields:
             The batches of one optimiser step.
         """
         assert 0 <= start_step <= self.steps_per_epoch
         order = self._order(epoch)
-        for step in range(start_step, self.steps_per_epoch):
+
+        def step_batches(step: int) -> tuple[Batch, ...]:
             draws = stream(self._seed, UNKNOWN, epoch, step)
             first = step * self._accumulation_steps
             cuts = [(first + i) * self.batch_size for i in range(self._accumulation_steps)]
-            yield tuple(
+            return tuple(
                 self._batch(order[cut : cut + self.batch_size], draws, (epoch, step, place))
                 for place, cut in enumerate(cuts)
             )
+
+        steps = range(start_step, self.steps_per_epoch)
+        if num_threads and self._streaming is None and steps:
+            # What is gathered at the first batch and kept is gathered once, here.
+            step_batches(steps[0])
+        yield from made_ahead(step_batches, steps, num_threads=num_threads if self._streaming is None else 0)
 
     def set_mined(self, mined_QM: Int32Array | None) -> None:
         """Take hard negatives for the batches made from now on; None turns them off again.
@@ -128,43 +163,68 @@ class TrainingBatches:
             self._streaming.restore(state)
 
     def _order(self, epoch: int) -> Int64Array:
-        """Permutation of the examples [T]."""
-        # Raw Philox output is fixed by the algorithm; NumPy's own shuffles may change from version to version.
-        return np.argsort(stream(self._seed, ORDER, epoch).random_raw(self.num_examples), kind="stable")
+        """Examples of the epoch in order; those of the short batch at the end are left out."""
+        order, draws = epoch_order(self.num_examples, self._seed, ORDER, epoch)
+        order = order[: self.steps_per_epoch * self._accumulation_steps * self.batch_size]
+        if self._sequences is None or self._sort_by_length is None:
+            return order
+        lengths = self._sequences.lengths
+        return order_by_length(
+            order, lengths, batch_size=self.batch_size, num_batches=self._sort_by_length, draws=draws
+        )
 
-    def _batch(self, examples_B: Int64Array, draws: np.random.Philox, moment: Moment) -> Batch:
-        query_rows_B, candidate_rows_B = self._query_rows[examples_B], self._candidate_rows[examples_B]
-        ends_B = None if self._history_ends is None else self._history_ends[examples_B]
-        query_features = dict(self._prepared.query_features_at(query_rows_B, ends_B))
+    def _batch(self, examples_S: Int64Array, draws: np.random.Philox, moment: Moment) -> Batch:
+        chosen = self._chosen(examples_S)
+        rows_B = chosen.train_rows
+        query_rows_B, candidate_rows_B = self._query_rows[rows_B], self._candidate_rows[rows_B]
         candidate_features = self._features_of(candidate_rows_B)
-        sides: dict[Side, dict[str, AnyArray]] = {"query": query_features, "candidate": candidate_features}
-        for (side, name), rate in self._unknown_rates.items():
-            sides[side][name][uniforms(draws, len(examples_B)) < rate] = UNKNOWN_ROW
-        column_rows_E = self._negatives.column_rows(query_rows_B, moment)
+        self._unknowns.replace(chosen.query_features, candidate_features, draws)
+        column_rows_E = self._negatives.column_rows(chosen.example_queries, moment)
+        log_q_N = self._negatives.log_q_N(len(rows_B))
         return Batch(
-            query_features=query_features,
+            query_features=chosen.query_features,
             candidate_features=candidate_features,
             query_rows=query_rows_B,
             candidate_rows=candidate_rows_B,
-            log_q=self._positives_log_q(candidate_rows_B),
-            weights=self._weights[examples_B],
-            sampled=self._sampled(column_rows_E) if len(column_rows_E) else None,
-            impressions=self._impressions(query_rows_B, candidate_rows_B, moment),
+            log_q=self._positives_log_q(candidate_rows_B, log_q_N),
+            weights=self._weights[rows_B],
+            places=chosen.places,
+            sampled=self._sampled(column_rows_E, log_q_N) if len(column_rows_E) else None,
+            impressions=self._impressions(query_rows_B, candidate_rows_B, moment, log_q_N),
             known_positives=self._negatives.known_positives(query_rows_B),
-            allowed=self._negatives.allowed(self._times[examples_B], candidate_rows_B, column_rows_E),
+            allowed=self._negatives.allowed(self._times[rows_B], candidate_rows_B, column_rows_E),
         )
 
-    def _positives_log_q(self, candidate_rows_B: Int32Array) -> Float32Array:
+    def _chosen(self, examples_S: Int64Array) -> _Chosen:
+        if self._sequences is None:
+            query_rows = self._query_rows[examples_S]
+            features = self._prepared.query_features_at(
+                query_rows,
+                None if self._ends is None else self._ends[examples_S],
+                self._times[examples_S],
+                self._prepared.train_positives[examples_S],
+            )
+            return _Chosen(train_rows=examples_S, example_queries=query_rows, query_features=features, places=None)
+        cut = self._sequences.cut(examples_S)
+        # Neither time nor request of a whole sequence means anything, and no feature of it asks for them.
+        features = self._prepared.query_features_at(
+            cut.query_rows, cut.history_ends, None, None, longest=cut.max_length
+        )
+        return _Chosen(
+            train_rows=cut.targets, example_queries=cut.query_rows, query_features=features, places=cut.places
+        )
+
+    def _positives_log_q(self, candidate_rows_B: Int32Array, log_q_N: Float32Array) -> Float32Array:
         if self._streaming is None:
-            return self._negatives.log_q_N[candidate_rows_B]
+            return log_q_N[candidate_rows_B]
         self._streaming.update(candidate_rows_B)
         return self._streaming.log_q(candidate_rows_B)
 
-    def _sampled(self, rows_E: Int32Array) -> SampledColumns:
-        return SampledColumns(features=self._features_of(rows_E), rows=rows_E, log_q=self._negatives.log_q_N[rows_E])
+    def _sampled(self, rows_E: Int32Array, log_q_N: Float32Array) -> SampledColumns:
+        return SampledColumns(features=self._features_of(rows_E), rows=rows_E, log_q=log_q_N[rows_E])
 
     def _impressions(
-        self, query_rows_B: Int32Array, candidate_rows_B: Int32Array, moment: Moment
+        self, query_rows_B: Int32Array, candidate_rows_B: Int32Array, moment: Moment, log_q_N: Float32Array
     ) -> Impressions | None:
         drawn = self._negatives.impression_rows(query_rows_B, candidate_rows_B, moment)
         if drawn is None:
@@ -173,7 +233,7 @@ class TrainingBatches:
         return Impressions(
             features=self._features_of(rows_BX.reshape(-1)),
             rows=rows_BX,
-            log_q=self._negatives.log_q_N[rows_BX],
+            log_q=log_q_N[rows_BX],
             allowed=allowed_BX,
         )
 
@@ -183,19 +243,42 @@ class TrainingBatches:
         return {name: np.take(values, candidate_rows, axis=0) for name, values in catalogue.items()}
 
 
-def _notes(prepared: PreparedData, config: RunConfig, batch_size: int) -> Iterator[str]:
-    if batch_size < config.training.batch_size:
-        lowered = f"batch size {config.training.batch_size:,} lowered to {batch_size:,}"
-        yield f"{lowered}, the train positives there are"
+def _notes(prepared: PreparedData, config: RunConfig, batches: TrainingBatches) -> Iterator[str]:
+    if batches.batch_size < config.training.batch_size:
+        lowered = f"batch size {config.training.batch_size:,} lowered to {batches.batch_size:,}"
+        are = "train positives" if config.training.positions == "last" else "sequences"
+        yield f"{lowered}, the {are} there are"
     if config.negatives.mask_not_yet_seen and not prepared.has_timestamps:
         yield "negatives.mask_not_yet_seen compares the source's order of rows, across queries, instead of times"
 
 
-def _unknown_rates(config: RunConfig) -> dict[tuple[Side, str], float]:
-    """Share to replace by unknown, by feature."""
-    return {
-        (side, feature.name): feature.unknown_rate
-        for side, tower in config.towers.items()
-        for feature in tower.features
-        if isinstance(feature, IdFeature | CategoricalFeature) and feature.unknown_rate
-    }
+def _sequences(prepared: PreparedData, config: RunConfig) -> Sequences:
+    """Sequences of the one history that training.positions=all goes with.
+
+    Raises:
+        UserError: no query has two train positives of different moments, or a setting that means one row a query.
+    """
+    (history,) = config.query.histories
+    if history.age_buckets:
+        raise UserError(
+            f"history {history.name!r} has age_buckets={history.age_buckets}, and the age of an item differs for each "
+            "place that is predicted",
+            where="training.positions=all",
+            todo="set age_buckets=0, or training.positions=last",
+        )
+    if config.negatives.bank.num_batches:
+        raise UserError(
+            f"negatives.bank.num_batches={config.negatives.bank.num_batches} keeps batches of equally many rows, and "
+            "sequences differ in length",
+            where="training.positions=all",
+            todo="turn the bank off, or set training.positions=last",
+        )
+    sequences = Sequences(prepared.histories, history.max_length)
+    if not sequences.num_examples:
+        raise UserError(
+            f"none of {len(prepared.queries.ids):,} queries has two train positives of different moments, so that "
+            "nothing can be predicted from what came before",
+            where="training.positions=all",
+            todo="set training.positions=last, or give more rows",
+        )
+    return sequences

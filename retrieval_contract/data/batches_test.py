@@ -169,6 +169,20 @@ def test_every_source_of_columns_goes_on_exactly(start_step):
     assert digest(without.epoch(4, start_step=start_step)) != digest(whole[start_step:])
 
 
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_batches_made_ahead_are_the_same(num_threads):
+    source = rich(optimizer={"accumulation_steps": 3})
+    assert digest(rich(optimizer={"accumulation_steps": 3}).epoch(1, num_threads=num_threads)) == digest(
+        source.epoch(1)
+    )
+    assert digest(source.epoch(1, start_step=4, num_threads=num_threads)) == digest(list(source.epoch(1))[4:])
+    assert list(source.epoch(1, start_step=source.steps_per_epoch, num_threads=num_threads)) == []
+    counting, alone = batches(**STREAMING), batches(**STREAMING)
+    assert digest(counting.epoch(0, num_threads=num_threads)) == digest(alone.epoch(0))
+    next(counting.epoch(1, num_threads=num_threads)), next(alone.epoch(1))
+    assert counting.state()["sampling/step"] == alone.state()["sampling/step"]
+
+
 # ---------------------------------------------------------------- the streaming estimator
 
 

@@ -40,18 +40,21 @@ def column_of(table: pa.Table, name: str, *, where: str, wanted_by: str) -> pa.C
     return table.column(name)
 
 
-def as_numbers(column: pa.ChunkedArray, *, where: str) -> tuple[NDArray[np.float64], BoolArray]:
+def as_numbers(
+    column: pa.ChunkedArray, *, where: str, nan_is_missing: bool = False
+) -> tuple[NDArray[np.float64], BoolArray]:
     """Read a column as numbers.
 
     Args:
         column: integers, floats, decimals or booleans.
         where: table and column, for errors.
+        nan_is_missing: take NaN for a missing value instead of refusing it.
 
     Returns:
         Values [E], 0 where missing, all finite; and True where a value is there [E].
 
     Raises:
-        UserError: not a column of numbers, or NaN or infinity in it.
+        UserError: not a column of numbers, infinity in it, or NaN that is no missing value.
     """
     kind = column.type
     if not any(is_kind(kind) for is_kind in NUMBERS):
@@ -62,18 +65,28 @@ def as_numbers(column: pa.ChunkedArray, *, where: str) -> tuple[NDArray[np.float
     floats = pc.cast(pc.cast(column, number), pa.float64(), safe=False)
     present = pc.is_valid(floats).to_numpy()
     values = pc.fill_null(floats, 0.0).to_numpy()
-    refuse_rows(~np.isfinite(values), "NaN or infinity", where=where, todo="leave the value out, or drop the rows")
+    if nan_is_missing:
+        present &= ~np.isnan(values)
+        values = np.where(present, values, 0.0)
+    what = "infinity" if nan_is_missing else "NaN or infinity"
+    refuse_rows(~np.isfinite(values), what, where=where, todo="leave the value out, or drop the rows")
     return values, present
 
 
-def as_text(column: pa.ChunkedArray, *, where: str) -> pa.ChunkedArray:
+def as_text(column: pa.ChunkedArray, *, where: str, nan_is_missing: bool = False) -> pa.ChunkedArray:
     """Read a column of single values as text: ids stay as they are, numbers become their shortest decimal form.
 
+    Args:
+        column: single values [E].
+        where: table and column, for errors.
+        nan_is_missing: take NaN for a missing value instead of refusing it.
+
     Raises:
-        UserError: lists or bytes, or NaN in a column of floats.
+        UserError: lists or bytes, infinity in a column of floats, or NaN that is no missing value.
     """
     if pa.types.is_floating(column.type):
-        as_numbers(column, where=where)
+        present = as_numbers(column, where=where, nan_is_missing=nan_is_missing)[1]
+        column = pc.if_else(pa.array(present), column, pa.scalar(None, column.type))
     try:
         return pc.cast(column, pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -57,3 +57,13 @@ def test_a_missing_column_names_the_nearest_and_who_wants_it():
     with pytest.raises(UserError, match=r"no column 'ratings', which a rule needs .*did you mean 'rating'"):
         column_of(table, "ratings", where="interactions", wanted_by="a rule")
     assert nearest("zzz", ["rating"]) == "there are: rating"
+
+
+def test_nan_may_be_missing_and_infinity_never():
+    values, present = as_numbers(chunked([1.0, math.nan, None]), where="x", nan_is_missing=True)
+    assert (values.tolist(), present.tolist()) == ([1, 0, 0], [True, False, False])
+    text = as_text(chunked([1.5, math.nan, None]), where="x", nan_is_missing=True)
+    assert text.to_pylist() == ["1.5", None, None]
+    for read in (as_numbers, as_text):
+        with pytest.raises(UserError, match=r"infinity \[x, rows 1\]"):
+            read(chunked([1.0, math.inf]), where="x", nan_is_missing=True)

@@ -1,89 +1,98 @@
-"""Columns of the entity tables as model inputs: fitted on train positives, saved whole as `features.json`.
+"""All inputs of all towers: fitted on train positives, saved whole as `features.json`, encoded as `arrays` says.
 
-Letters: E entities, M values of a multi-valent feature, L history length, V vocabulary rows.
+Each kind has a room of its own beside this one. Letters: E entities, R requests (interactions), B rows asked for.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, Self
 
-import numpy as np
 import pyarrow as pa
 import pydantic
-from pydantic import Field
 
-from retrieval_contract.arrays import Entities, FeatureArrays, Float32Array, Int32Array, Int64Array, Interactions, Split
-from retrieval_contract.config import Feature, RunConfig, Settings, Side
-from retrieval_contract.data.columns import as_numbers, as_text, column_of, refuse_rows
-from retrieval_contract.data.multivalent import Lists, lists_of
-from retrieval_contract.data.vocabulary import Vocabulary
+from retrieval_contract.arrays import AnyArray, Entities, FeatureArrays, Int64Array, Interactions, Split
+from retrieval_contract.config import (
+    Feature,
+    HistoryFeature,
+    RunConfig,
+    Settings,
+    Side,
+    is_at_request,
+    table_width,
+)
+from retrieval_contract.data.encoding import encode, encode_crosses, in_order
+from retrieval_contract.data.feature_table import CANDIDATES, INTERACTIONS, QUERIES, FeatureTable
+from retrieval_contract.data.fitted import FittedFeature, difference
+from retrieval_contract.data.fitting import fit_from, reads_candidate, vocabulary_source
+from retrieval_contract.data.train_tables import TrainTables
 from retrieval_contract.errors import UserError
+from retrieval_contract.weights.history_names import numbers_of
 from retrieval_contract.weights.names import VocabularySizes
 
-SIDES: tuple[Side, Side] = ("query", "candidate")
-TABLES: Mapping[Side, str] = {"query": "queries", "candidate": "candidates"}
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+__all__ = ["FittedFeature", "FittedFeatures", "fit_features"]
 
-
-class FittedFeature(Settings):
-    """One input with what training rows taught about it."""
-
-    name: str
-    """The config's name of the feature."""
-    kind: Literal["id", "categorical", "multivalent", "numeric", "history"]
-    """The config's kind."""
-    min_count: int
-    """The config's least count that its vocabulary was fitted with."""
-    max_length: int
-    """The config's number of values kept (multivalent, history)."""
-    values: tuple[str, ...] | None = None
-    """The vocabulary in row order from row 2; none for a numeric feature."""
-    mean: Finite = 0.0
-    """Numeric: mean over train positives."""
-    std: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Numeric: standard deviation over train positives (population form); 0 makes every value 0."""
-
-    @pydantic.model_validator(mode="after")
-    def _state_is_whole(self) -> Self:
-        if (self.values is None) != (self.kind == "numeric"):
-            needs = "needs a" if self.values is None else "has no"
-            raise ValueError(f"feature {self.name!r}: kind {self.kind} {needs} vocabulary")
-        if self.values is not None and len(set(self.values)) != len(self.values):
-            raise ValueError(f"feature {self.name!r}: a value stands twice in the vocabulary")
-        return self
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The values with their rows; not for numeric features."""
-        assert self.values is not None
-        return Vocabulary(self.values)
+SIDES: tuple[Side, ...] = ("query", "context", "candidate")
+FORMAT = 2
+"""Version of the file's form: raised when it changes; others are refused."""
 
 
 class FittedFeatures(Settings):
-    """All inputs of both towers, fitted: with the config and the weights, all that serving a run needs."""
+    """All inputs of all towers, fitted: with the config and the weights, all that serving a run needs."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     """Version of this file's form."""
     query: tuple[FittedFeature, ...]
     """Inputs of the query tower, in the config's order."""
+    context: tuple[FittedFeature, ...] = ()
+    """Inputs of the context tower, in the config's order; none without such a tower."""
     candidate: tuple[FittedFeature, ...]
     """Inputs of the candidate tower, in the config's order."""
 
+    @pydantic.model_validator(mode="after")
+    def _shared_vocabularies_agree(self) -> Self:
+        for feature in (*self.query, *self.context):
+            source = vocabulary_source(feature.spec, self.candidate)
+            if source is not None and (feature.values, feature.num_buckets) != (source.values, source.num_buckets):
+                raise ValueError(f"feature {feature.name!r}: its vocabulary is not that of {source.name!r}")
+        return self
+
     @property
     def sizes(self) -> VocabularySizes:
-        """Embedding rows V of each vocabulary, by side and feature."""
-        return {
-            side: {feature.name: feature.vocabulary.size for feature in self.of(side) if feature.values is not None}
-            for side in SIDES
-        }
+        """Rows V of each table that is looked up and not shared, by side and table (`weights.names`)."""
+        sides = [side for side in SIDES if self.of(side)]
+        return {side: dict(self._tables(side)) for side in sides}
 
     @property
     def histories(self) -> tuple[FittedFeature, ...]:
         """The query features of kind history: encoded per target, not per entity."""
         return tuple(feature for feature in self.query if feature.kind == "history")
 
+    @property
+    def affinities(self) -> tuple[FittedFeature, ...]:
+        """The query features of kind affinity: encoded per target too."""
+        return tuple(feature for feature in self.query if feature.kind == "affinity")
+
     def of(self, side: Side) -> tuple[FittedFeature, ...]:
         """Inputs of one tower."""
-        return self.query if side == "query" else self.candidate
+        return {"query": self.query, "context": self.context, "candidate": self.candidate}[side]
+
+    def feature(self, side: Side, name: str) -> FittedFeature:
+        """One input by name."""
+        return next(feature for feature in self.of(side) if feature.name == name)
+
+    def _tables(self, side: Side) -> Iterator[tuple[str, int]]:
+        """Name and rows of each table of its own that a tower looks up."""
+        for feature in self.of(side):
+            if table_width(feature.spec):
+                yield feature.name, feature.num_rows
+            if isinstance(feature.spec, HistoryFeature) and not feature.spec.shares:
+                for name in feature.spec.fields:
+                    field = self.feature("candidate", name)
+                    if not numbers_of(field.spec):
+                        yield f"{feature.name}.{name}", field.num_rows
+
+    # ------------------------------------------------------------ as text
 
     def to_json(self) -> str:
         """The whole state; equal states give equal bytes."""
@@ -94,11 +103,12 @@ class FittedFeatures(Settings):
         """Read the state that `to_json` wrote.
 
         Raises:
-            UserError: not such a text, cut short, or a state that is not whole.
+            UserError: not such a text, cut short, of another format, or a state that is not whole.
         """
         try:
             return cls.model_validate_json(text)
         except pydantic.ValidationError as error:
+            _refuse_other_format(text)
             fault = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(step) for step in fault["loc"]) or "the whole text"
             todo = "use the features.json that the run wrote, or train again"
@@ -109,34 +119,95 @@ class FittedFeatures(Settings):
         """Make sure that these features are the config's, so that weights are not read with another run's vocabulary.
 
         Raises:
-            UserError: another set, order, kind, min_count or max_length of features; the first difference is named.
+            UserError: the first difference, by side, feature and field, with both values.
         """
         for side in SIDES:
-            fitted = [_signature(feature) for feature in self.of(side)]
-            wanted = [_signature(feature) for feature in getattr(config, side).features]
+            fitted = [feature.spec for feature in self.of(side)]
+            tower = config.towers.get(side)
+            wanted = list(tower.features) if tower is not None else []
             for have, want in zip(fitted, wanted, strict=False):
                 if have != want:
-                    raise _other_run(f"{side} feature {_say(have)} where the config has {_say(want)}")
+                    raise _other_run(f"{side} feature {difference(have, want)}")
             if len(fitted) != len(wanted):
                 raise _other_run(f"{len(fitted)} {side} features where the config has {len(wanted)}")
 
-    def encode_entities(self, side: Side, entities: Entities) -> FeatureArrays:
-        """Encode every entity of one side; histories are not among the results, they need a time.
+    # ------------------------------------------------------------ encoding
+
+    def encode_entities(self, side: Side, entities: Entities, *, data_dir: str | Path = "") -> dict[str, AnyArray]:
+        """Encode every entity of one side.
+
+        Histories and affinities are not among the results, they need a time; nor is what a request has.
 
         Args:
             side: which tower.
             entities: E queries or candidates.
+            data_dir: folder that files of dense and text features are relative to (`source.data_dir`).
 
         Returns:
-            By name, in the config's order: int32 [E] vocabulary rows (id, categorical), int32 [E, M] padded with 0
-            behind (multivalent; M is the longest list kept, at least 1), float32 [E] (numeric, finite).
+            By name, in the config's order, leading dimension E; crosses where all their parts are there.
 
         Raises:
-            UserError: a column is absent or of another type, or holds NaN or infinity.
+            UserError: a column or file is absent, of another type or width, or holds infinity.
         """
-        return {
-            feature.name: _encode(feature, side, entities) for feature in self.of(side) if feature.kind != "history"
-        }
+        table = FeatureTable(
+            table=entities.table,
+            name=CANDIDATES if side == "candidate" else QUERIES,
+            side=side,
+            num_rows=len(entities.ids),
+            ids=entities.ids,
+            data_dir=Path(data_dir).expanduser(),
+        )
+        return self._encode(side, table, [feature for feature in self.of(side) if is_of_entity(feature.spec)])
+
+    def encode_requests(self, side: Side, interactions: Interactions) -> dict[str, AnyArray]:
+        """Encode what every interaction knows of its request: features with `at` request.
+
+        Args:
+            side: query or context; names have no prefix.
+            interactions: R rows.
+
+        Returns:
+            By name, in the config's order, leading dimension R; crosses where all their parts are there.
+
+        Raises:
+            UserError: a column is absent or of another type, or holds infinity.
+        """
+        table = FeatureTable(
+            table=interactions.table,
+            name=INTERACTIONS,
+            side=side,
+            num_rows=len(interactions.times),
+            times=interactions.times,
+        )
+        return self._encode(side, table, self._of_requests(side))
+
+    def encode_unknown_requests(
+        self, side: Side, num_rows: int, times: Int64Array | None = None
+    ) -> dict[str, AnyArray]:
+        """Encode requests of which nothing is known but perhaps the time: as if all their values were missing.
+
+        Args:
+            side: query or context.
+            num_rows: requests B.
+            times: Unix seconds [B]; None where they are not known either.
+        """
+        features = self._of_requests(side)
+        columns = {feature.spec.column_name: pa.nulls(num_rows) for feature in features}
+        table = FeatureTable(table=pa.table(columns), name=INTERACTIONS, side=side, num_rows=num_rows, times=times)
+        return self._encode(side, table, features)
+
+    def encode_crosses(self, side: Side, encoded: FeatureArrays) -> dict[str, AnyArray]:
+        """Encode a tower's crosses whose parts are all among `encoded`: those of entity and request together."""
+        return encode_crosses(self.of(side), encoded)
+
+    def _of_requests(self, side: Side) -> list[FittedFeature]:
+        return [feature for feature in self.of(side) if is_at_request(feature.spec)]
+
+    def _encode(self, side: Side, table: FeatureTable, features: list[FittedFeature]) -> dict[str, AnyArray]:
+        encoded: dict[str, AnyArray] = {}
+        for feature in features:
+            encoded |= encode(feature, table)
+        return in_order(self.of(side), encoded | self.encode_crosses(side, encoded))
 
 
 def fit_features(
@@ -152,127 +223,37 @@ def fit_features(
         split: which rows train.
 
     Returns:
-        The fitted inputs of both towers. A history has a vocabulary of candidate ids of its own.
+        The fitted inputs of all towers.
 
     Raises:
-        UserError: a column is absent or of another type, holds NaN or infinity, or has fewer than two values.
+        UserError: a column is absent or of another type, holds infinity, or has fewer than two values; a vocabulary is
+            larger than the places that a one-hot or an affinity has; times are needed and there are none.
     """
-    train = split.train[interactions.positive[split.train]]
-    counts: dict[Side, Int64Array] = {
-        "query": np.bincount(interactions.query_rows[train], minlength=len(queries.ids)),
-        "candidate": np.bincount(interactions.candidate_rows[train], minlength=len(candidates.ids)),
-    }
-    entities: dict[Side, Entities] = {"query": queries, "candidate": candidates}
-
-    def fit(side: Side, feature: Feature) -> FittedFeature:
-        seen: Side = "candidate" if feature.kind == "history" else side
-        return _fit(feature, seen, entities[seen], counts[seen])
-
-    return FittedFeatures(
-        query=tuple(fit("query", feature) for feature in config.query.features),
-        candidate=tuple(fit("candidate", feature) for feature in config.candidate.features),
-    )
+    tables = TrainTables(config, interactions, queries, candidates, split)
+    return complete(config, tuple(tables.fit("candidate", spec) for spec in config.candidate.features), tables.fit)
 
 
-# ---------------------------------------------------------------- one feature
+def complete(
+    config: RunConfig, candidate: tuple[FittedFeature, ...], fit: Callable[[Side, Feature], FittedFeature]
+) -> FittedFeatures:
+    """Fit the features of the other towers, which may read the candidate tower's.
+
+    Args:
+        config: the run.
+        candidate: fitted features of the candidate tower.
+        fit: fits a feature that reads no other one.
+    """
+
+    def fitted(side: Side) -> tuple[FittedFeature, ...]:
+        specs = config.towers[side].features if side in config.towers else ()
+        return tuple(fit_from(spec, candidate) if reads_candidate(spec) else fit(side, spec) for spec in specs)
+
+    return FittedFeatures(query=fitted("query"), context=fitted("context"), candidate=candidate)
 
 
-def _fit(feature: Feature, side: Side, entities: Entities, counts_E: Int64Array) -> FittedFeature:
-    unfitted: dict[str, Any] = {
-        "name": feature.name,
-        "kind": feature.kind,
-        "min_count": getattr(feature, "min_count", 1),
-        "max_length": getattr(feature, "max_length", 20),
-    }
-    if feature.kind == "numeric":
-        values_E, present_E = _numbers(feature.name, side, entities)
-        mean, std = _moments(values_E[present_E], counts_E[present_E], where=_where(side, feature.name))
-        return FittedFeature(**unfitted, mean=mean, std=std)
-    if feature.kind == "multivalent":
-        lists = _lists(feature.name, side, entities, feature.max_length)
-        vocabulary = Vocabulary.fit(lists.values, counts_E[lists.rows], min_count=feature.min_count)
-    else:
-        values = _text(feature.kind, feature.name, side, entities)
-        vocabulary = Vocabulary.fit(values, counts_E, min_count=feature.min_count)
-    size = len(vocabulary.values)
-    if size < 2:
-        raise UserError(
-            f"feature {feature.name!r} of kind {feature.kind} has a vocabulary of {size}, so it tells nothing",
-            where=f"{_where(side, feature.name)}, train positives, min_count {feature.min_count}",
-            todo="leave the feature out, lower its min_count, or give more rows",
-        )
-    return FittedFeature(**unfitted, values=vocabulary.values)
-
-
-def _encode(feature: FittedFeature, side: Side, entities: Entities) -> Int32Array | Float32Array:
-    if feature.kind == "numeric":
-        return _scaled(feature, *_numbers(feature.name, side, entities), where=_where(side, feature.name))
-    if feature.kind == "multivalent":
-        lists = _lists(feature.name, side, entities, feature.max_length)
-        return lists.padded(feature.vocabulary.encode(lists.values))
-    return feature.vocabulary.encode(_text(feature.kind, feature.name, side, entities))
-
-
-def _moments(values: np.ndarray, counts: Int64Array, *, where: str) -> tuple[float, float]:
-    """Mean and standard deviation over train rows; (value, 0) for a constant, (0, 0) for nothing."""
-    values, counts = values[counts > 0], counts[counts > 0]
-    if not values.size:
-        return 0.0, 0.0
-    # A rounded mean of equal values may differ from them, and a tiny std would then blow the difference up.
-    if values.min() == values.max():
-        return float(values[0]), 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.average(values, weights=counts)
-        std = np.sqrt(np.average((values - mean) ** 2, weights=counts))
-    if not np.isfinite(mean + std):
-        raise UserError("numbers too large to scale", where=where, todo="give them in a larger unit")
-    return float(mean), float(std)
-
-
-def _scaled(feature: FittedFeature, values_E: np.ndarray, present_E: np.ndarray, *, where: str) -> Float32Array:
-    """z-scores [E]; 0, the mean, where missing."""
-    if feature.std == 0:
-        return np.zeros(len(values_E), np.float32)
-    with np.errstate(over="ignore"):
-        scaled_E = np.where(present_E, (values_E - feature.mean) / feature.std, 0).astype(np.float32)
-    todo = f"values must be within reach of the train rows' {feature.mean:.4g} +- {feature.std:.4g}"
-    refuse_rows(~np.isfinite(scaled_E), "numbers too large to scale", where=where, todo=todo)
-    return scaled_E
-
-
-# ---------------------------------------------------------------- reading columns
-
-
-def _text(kind: str, name: str, side: Side, entities: Entities) -> pa.Array | pa.ChunkedArray:
-    """Values of a single-valued feature [E]; ids come from the entities, whatever the feature is called."""
-    if kind in ("id", "history"):
-        return pa.array(entities.ids, pa.string())
-    return as_text(_column(name, side, entities), where=_where(side, name))
-
-
-def _numbers(name: str, side: Side, entities: Entities) -> tuple[np.ndarray, np.ndarray]:
-    return as_numbers(_column(name, side, entities), where=_where(side, name))
-
-
-def _lists(name: str, side: Side, entities: Entities, max_length: int) -> Lists:
-    return lists_of(_column(name, side, entities), max_length=max_length, where=_where(side, name))
-
-
-def _column(name: str, side: Side, entities: Entities) -> pa.ChunkedArray:
-    return column_of(entities.table, name, where=TABLES[side], wanted_by=f"the {side} tower")
-
-
-def _where(side: Side, name: str) -> str:
-    return f"{TABLES[side]}, column {name}"
-
-
-def _signature(feature: Feature | FittedFeature) -> tuple[str, str, int, int]:
-    return feature.name, feature.kind, getattr(feature, "min_count", 1), getattr(feature, "max_length", 20)
-
-
-def _say(signature: tuple[str, str, int, int]) -> str:
-    name, kind, min_count, max_length = signature
-    return f"{name!r} ({kind}, min_count {min_count}, max_length {max_length})"
+def is_of_entity(spec: Feature) -> bool:
+    """True where an entity has the feature by itself: it is read from a column of its table, or is its id."""
+    return not is_at_request(spec) and spec.kind not in ("history", "affinity", "cross")
 
 
 def _other_run(difference: str) -> UserError:
@@ -281,3 +262,18 @@ def _other_run(difference: str) -> UserError:
         where="features.json",
         todo="use the config.yaml and features.json of one workdir",
     )
+
+
+def _refuse_other_format(text: str) -> None:
+    """Name the format of a state that another version wrote."""
+    try:
+        tree = json.loads(text)
+    except ValueError:
+        return
+    found = tree.get("format") if isinstance(tree, dict) else None
+    if isinstance(found, int) and found != FORMAT:
+        raise UserError(
+            f"fitted features of format {found}, and this version reads format {FORMAT}",
+            where="features.json",
+            todo="train again with this version, or open the run with the one that wrote it",
+        )

@@ -18,6 +18,7 @@ from retrieval_contract.data.negative_sources import (
     num_hard_columns,
 )
 from retrieval_contract.data.prepare import PreparedData
+from retrieval_contract.data.sequences import Sequences
 from retrieval_contract.sampling.proposals import (
     Proposal,
     mixture_log_q,
@@ -37,13 +38,22 @@ Moment = tuple[int, int, int]
 class Negatives:
     """Draws of the configured sources, masks, and the mixture's log_q; a function of (seed, moment) and `set_mined`."""
 
-    def __init__(self, prepared: PreparedData, config: RunConfig, *, batch_size: int) -> None:
+    def __init__(
+        self,
+        prepared: PreparedData,
+        config: RunConfig,
+        *,
+        batch_size: int,
+        sequences: Sequences | None = None,
+    ) -> None:
         """Gather what every batch reads; only what is configured is computed.
 
         Args:
             prepared: the run's data.
             config: the run.
-            batch_size: examples B in every batch, which may be fewer than configured.
+            batch_size: examples in every batch, which may be fewer than configured.
+            sequences: the examples of training.positions=all. Counts are then of what sequences predict, because
+                nothing else becomes a column; and a batch has other numbers of rows than of examples.
 
         Raises:
             UserError: whatever `check_negatives` refuses; impressions where nothing was shown and not taken.
@@ -53,21 +63,40 @@ class Negatives:
         self._corrected = config.loss.log_q in ("exact", "refined")
         self._batch_size = batch_size
         rows, train = prepared.interactions, prepared.train_positives
+        if sequences is not None:
+            train = train[sequences.targets]
+        num_queries = len(prepared.queries.ids)
         self._positives_T = rows.candidate_rows[train]
-        self._counts_N = prepared.candidate_counts()
-        self._num_examples_Q = np.bincount(rows.query_rows[train], minlength=len(prepared.queries.ids))
+        self._counts_N = np.bincount(self._positives_T, minlength=len(prepared.candidates.ids))
+        self._num_rows_Q = np.bincount(rows.query_rows[train], minlength=num_queries)
+        self._num_examples_Q = (
+            self._num_rows_Q if sequences is None else np.bincount(sequences.query_rows, minlength=num_queries)
+        )
         self._impressions = impressions(prepared) if self._settings.impressions else None
         self._known = known_positives(prepared) if self._settings.mask_known_positives else None
         self._first_times_N = first_train_times(prepared) if self._settings.mask_not_yet_seen else None
         self._num_hard = num_hard_columns(config, batch_size=batch_size)
         self._mined: GroupedCandidates | None = None
-        self.log_q_N: Float32Array = self._correction()
-        """What to subtract for each candidate [N]; zeros where the loss corrects nothing, or learns it from batches."""
+        self._proposed = self._proposals()
+        self._log_q: tuple[int, Float32Array] = (0, np.zeros(len(self._counts_N), np.float32))
 
     @property
     def num_columns(self) -> int:
         """Sampled and mined columns E of a batch."""
         return self._settings.sampled + self._settings.mined.per_example * self._batch_size
+
+    def log_q_N(self, num_rows: int) -> Float32Array:
+        """What to subtract for each candidate [N] in a batch of so many positives B.
+
+        Zeros where the loss corrects nothing, or learns it from batches.
+        """
+        known_rows, log_q_N = self._log_q
+        if not self._corrected or known_rows == num_rows:
+            return log_q_N
+        log_q_N = mixture_log_q(self._counts_N, num_positives=num_rows, proposals=self._proposed)
+        # Both at once: batches of several sizes may be in the making.
+        self._log_q = num_rows, log_q_N
+        return log_q_N
 
     def set_mined(self, mined_QM: Int32Array | None) -> None:
         """Take hard negatives for the batches that follow; None goes back to columns drawn from the catalogue only.
@@ -82,10 +111,15 @@ class Negatives:
             query_rows, places = np.nonzero(mined_QM != NOBODY)
             rows = mined_QM[query_rows, places]
             self._mined = GroupedCandidates(query_rows, rows, num_queries=len(mined_QM))
-        self.log_q_N = self._correction()
+        self._proposed = self._proposals()
+        self._log_q = (0, self._log_q[1])
 
     def column_rows(self, query_rows_B: Int32Array, moment: Moment) -> Int32Array:
         """Draw the sampled and mined columns of a batch.
+
+        Args:
+            query_rows_B: entity rows of the examples' queries.
+            moment: which batch.
 
         Returns:
             Entity rows [E]: `negatives.sampled` from the catalogue; then `mined.per_example` x B, of which the first
@@ -148,11 +182,6 @@ class Negatives:
             return uniform_rows(draws, self.num_columns, num_candidates=len(self._counts_N))
         return popularity_rows(draws, self.num_columns, positives_T=self._positives_T)
 
-    def _correction(self) -> Float32Array:
-        if not self._corrected:
-            return np.zeros(len(self._counts_N), np.float32)
-        return mixture_log_q(self._counts_N, num_positives=self._batch_size, proposals=self._proposals())
-
     def _proposals(self) -> list[Proposal]:
         num_hard = 0 if self._mined is None else self._num_hard
         random_N = (
@@ -166,7 +195,7 @@ class Negatives:
             nothing_mined = self._share_of_examples(self._mined.empty)
             proposals.append(Proposal(num_columns=num_hard, probability=mined_N + nothing_mined * random_N))
         if self._impressions is not None:
-            shown_N = self._impressions.probability(self._num_examples_Q, num_candidates=len(self._counts_N))
+            shown_N = self._impressions.probability(self._num_rows_Q, num_candidates=len(self._counts_N))
             proposals.append(Proposal(num_columns=self._settings.impressions, probability=shown_N))
         return proposals
 

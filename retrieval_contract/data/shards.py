@@ -25,9 +25,16 @@ def shard(batch: Batch, replica: int, num_replicas: int) -> Batch:
         Views of the batch's arrays wherever no place had to be moved.
 
     Raises:
-        UserError: the batch cannot be divided evenly.
+        UserError: the batch cannot be divided evenly, or holds sequences (training.positions=all), whose rows are not
+            equally many for all replicas.
     """
     assert 0 <= replica < num_replicas
+    if batch.places is not None:
+        raise UserError(
+            f"a batch of sequences with {len(batch.places):,} places cannot be divided among {num_replicas} replicas",
+            where="training.positions=all",
+            todo="train in one process, or set training.positions=last",
+        )
     size = len(batch.candidate_rows)
     if size % num_replicas:
         raise UserError(

@@ -20,7 +20,9 @@ class Vocabulary:
     """Distinct values, most frequent first."""
 
     @classmethod
-    def fit(cls, values: pa.Array | pa.ChunkedArray, counts: Int64Array, *, min_count: int) -> Self:
+    def fit(
+        cls, values: pa.Array | pa.ChunkedArray, counts: Int64Array, *, min_count: int, top: int | None = None
+    ) -> Self:
         """Keep the values that training rows hold often enough.
 
         The order is by falling count, then by the value's code points: the same bytes whatever the order of the rows.
@@ -29,6 +31,7 @@ class Vocabulary:
             values: text [E], repeated or missing as may be; missing ones are not counted.
             counts: train rows behind each value [E]; values without any are left out.
             min_count: least sum of counts, 1 or more.
+            top: keep only the so many first ones; None keeps all.
 
         Returns:
             The vocabulary, empty where nothing is frequent enough.
@@ -38,7 +41,7 @@ class Vocabulary:
         totals = pairs.group_by("value").aggregate([("count", "sum")])
         kept = totals.filter(pc.greater_equal(totals["count_sum"], min_count))
         ordered = kept.sort_by([("count_sum", "descending"), ("value", "ascending")])
-        return cls(tuple(ordered["value"].to_pylist()))
+        return cls(tuple(ordered["value"].slice(0, top).to_pylist()))
 
     @property
     def size(self) -> int:

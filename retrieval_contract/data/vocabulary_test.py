@@ -5,8 +5,8 @@ import pytest
 from retrieval_contract.data.vocabulary import Vocabulary
 
 
-def fit(values, counts, min_count=1):
-    return Vocabulary.fit(pa.array(values, pa.string()), np.array(counts, np.int64), min_count=min_count)
+def fit(values, counts, min_count=1, top=None):
+    return Vocabulary.fit(pa.array(values, pa.string()), np.array(counts, np.int64), min_count=min_count, top=top)
 
 
 def test_rows_go_by_falling_count_then_by_value():
@@ -41,3 +41,13 @@ def test_encoding_never_gives_the_padding_row_and_is_int32():
     assert rows.dtype == np.int32
     assert rows.tolist() == [2, 1, 1]
     assert Vocabulary(()).encode(pa.array(["a"])).tolist() == [1]
+
+
+@pytest.mark.parametrize(("top", "values"), [(1, ("b",)), (2, ("b", "a")), (3, ("b", "a", "c")), (9, ("b", "a", "c"))])
+def test_top_keeps_the_first_and_ties_go_by_value(top, values):
+    assert fit(["c", "a", "b"], [1, 1, 2], top=top).values == values
+    assert fit(["b", "c", "a"], [2, 1, 1], top=top).values == values
+
+
+def test_min_count_and_top_act_together():
+    assert fit(["a", "b", "c"], [3, 2, 1], min_count=2, top=3).values == ("a", "b")

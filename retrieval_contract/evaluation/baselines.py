@@ -12,7 +12,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from retrieval_contract.arrays import Float32Array, Int64Array
-from retrieval_contract.data.prepare import PreparedData
+from retrieval_contract.data.prepare import Part, PreparedData
 from retrieval_contract.data.sources.raw import Truth
 from retrieval_contract.evaluation.scorers import FunctionScorer, Scorer
 from retrieval_contract.evaluation.threads import one_core_blas
@@ -38,25 +38,36 @@ def popularity(counts: Int64Array) -> Scorer:
 
 def train_matrix(prepared: PreparedData) -> scipy.sparse.csr_matrix:
     """1 where the query has a train positive of the candidate, however often [num queries, N]."""
-    rows, train = prepared.interactions, prepared.train_positives
+    return _ones(prepared, prepared.train_positives)
+
+
+def known_matrix(prepared: PreparedData, part: Part) -> scipy.sparse.csr_matrix:
+    """1 where the query has a positive of the candidate in a row that is known when the part is asked about [Q, N]."""
+    return _ones(prepared, prepared.known_positive_rows(part))
+
+
+def _ones(prepared: PreparedData, places: Int64Array) -> scipy.sparse.csr_matrix:
+    rows = prepared.interactions
     shape = len(prepared.queries.ids), len(prepared.candidates.ids)
-    ones = np.ones(len(train), np.float32)
-    matrix = scipy.sparse.csr_matrix((ones, (rows.query_rows[train], rows.candidate_rows[train])), shape=shape)
+    ones = np.ones(len(places), np.float32)
+    matrix = scipy.sparse.csr_matrix((ones, (rows.query_rows[places], rows.candidate_rows[places])), shape=shape)
     matrix.sum_duplicates()
     matrix.data[:] = 1
     return matrix
 
 
-def linear(train_QN: scipy.sparse.csr_matrix, query_rows: Int64Array, *, l2: float, ease_max_candidates: int) -> Scorer:
+def linear(
+    train_QN: scipy.sparse.csr_matrix, asked_QN: scipy.sparse.csr_matrix, *, l2: float, ease_max_candidates: int
+) -> Scorer:
     """EASE where the catalogue fits, item-item cosine where it does not.
 
     Args:
-        train_QN: of all queries.
-        query_rows: entity rows of the queries to score, in the order of the positions asked for.
+        train_QN: of all queries; what the weights are learned from.
+        asked_QN: what is known of the queries to score, in the order of the positions asked for.
         l2: regularisation of EASE.
         ease_max_candidates: largest N whose matrix is inverted.
     """
-    asked_QN, num_candidates = train_QN[query_rows], train_QN.shape[1]
+    num_candidates = train_QN.shape[1]
     if num_candidates <= ease_max_candidates:
         weights_NN = ease_weights(train_QN, l2)
         return FunctionScorer(lambda positions: asked_QN[positions] @ weights_NN, num_candidates, name="EASE")

@@ -58,7 +58,7 @@ def test_candidate_without_train_rows_is_similar_to_nothing():
 def test_linear_scores_the_queries_asked_for(ease_max_candidates):
     train = _train()
     rows = np.array([30, 2, 7])
-    scorer = baselines.linear(train, rows, l2=3.0, ease_max_candidates=ease_max_candidates)
+    scorer = baselines.linear(train, train[rows], l2=3.0, ease_max_candidates=ease_max_candidates)
     weights = (
         baselines.ease_weights(train, 3.0)
         if ease_max_candidates == 15

@@ -108,10 +108,11 @@ def over_part(values: Mapping[str, Float64Array], places: Int64Array, num_part_q
 
 
 def measure_slice(ranks: Int64Array, pairs: BoolArray, question: Question) -> Fractions:
-    """Recall and MRR of some of the relevant pairs, over the queries that have one of them; ranks stay as they are."""
+    """Recall, hit rate and MRR of some relevant pairs, over the queries that have one; ranks stay as they are."""
     queries, places = np.unique(question.pair_queries[pairs], return_inverse=True)
     relevant = RelevantRanks.of(ranks[pairs], places)
     values = {f"recall@{k}": metrics.recall(relevant, k) for k in question.cutoffs}
+    values |= {f"hit_rate@{k}": metrics.hit_rate(relevant, k) for k in question.cutoffs}
     values["mrr"] = metrics.reciprocal_rank(relevant)
     return over_part(values, question.ranked[queries], question.num_part_queries)
 

@@ -7,9 +7,10 @@ from retrieval_contract.arrays import Float32Array, Int64Array
 
 
 def exact_scores(query_vectors: Float32Array, candidate_vectors: Float32Array) -> Float32Array:
-    """Inner products in float64, rounded to float32, pair by pair [Q, N]."""
+    """Inner products in float64, rounded to float32, pair by pair, the largest of a query with several [Q, N]."""
     wide = query_vectors.astype(np.float64), candidate_vectors.astype(np.float64)
-    return (wide[0][:, None, :] * wide[1][None, :, :]).sum(axis=2).astype(np.float32)
+    products = (wide[0][..., None, :] * wide[1]).sum(axis=-1).astype(np.float32)
+    return products if query_vectors.ndim == 2 else products.max(axis=1)
 
 
 def full_ranking(scores: Float32Array, excluded: scipy.sparse.csr_matrix | None = None) -> list[list[int]]:

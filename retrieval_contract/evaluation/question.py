@@ -82,7 +82,7 @@ def ask(settings: Evaluation, prepared: PreparedData) -> Question:
         ranked=ranked,
         num_part_queries=len(part_rows),
         relevant=relevant,
-        excluded=prepared.seen()[query_rows] if settings.exclude_seen else None,
+        excluded=prepared.seen(settings.part)[query_rows] if settings.exclude_seen else None,
         row_queries=row_places.astype(np.int64),
         row_pairs=_row_pairs(relevant, query_rows, row_queries, row_candidates),
         percentiles=popularity_percentiles(counts),

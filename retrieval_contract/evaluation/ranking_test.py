@@ -38,7 +38,7 @@ def _expected_best(rankings, k):
     num_queries=strategies.integers(1, 9),
     num_candidates=strategies.integers(2, 40),
     levels=strategies.integers(1, 6),
-    kind=strategies.sampled_from(["table", "vectors"]),
+    kind=strategies.sampled_from(["table", "vectors", "interests"]),
 )
 def test_ranks_and_best_equal_sorting_everything(seed, num_queries, num_candidates, levels, kind):
     generator = np.random.default_rng(seed)
@@ -49,9 +49,11 @@ def test_ranks_and_best_equal_sorting_everything(seed, num_queries, num_candidat
         )
         scorer = _table(scores)
     else:
-        vectors = generator.integers(-levels, levels + 1, (num_queries + num_candidates, 3)).astype(np.float32) / 7
-        scores = exact_scores(vectors[:num_queries], vectors[num_queries:])
-        scorer = VectorScorer(vectors[:num_queries], vectors[num_queries:])
+        shapes = (num_queries, 3) if kind == "vectors" else (num_queries, 4, 3), (num_candidates, 3)
+        queries, candidates = (
+            generator.integers(-levels, levels + 1, shape).astype(np.float32) / 7 for shape in shapes
+        )
+        scores, scorer = exact_scores(queries, candidates), VectorScorer(queries, candidates)
     excluded = draw_pairs(generator, num_queries, num_candidates, 0.3, without=nothing(num_queries, num_candidates))
     relevant = draw_pairs(generator, num_queries, num_candidates, 0.3, without=excluded)
     rankings = full_ranking(scores, excluded)

@@ -18,7 +18,7 @@ from retrieval_contract.evaluation.bootstrap import LEVEL, intervals
 from retrieval_contract.evaluation.measuring import Fractions, Measured, measure, measure_slice
 from retrieval_contract.evaluation.question import Question, ask
 from retrieval_contract.evaluation.scorers import Scorer, VectorScorer
-from retrieval_contract.evaluation.slices import slice_pairs
+from retrieval_contract.evaluation.slices import COLD_CANDIDATES, chance, slice_pairs
 
 ORACLE_QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Moments of the held-out period at which the oracle is asked, as quantiles of its rows' times."""
@@ -58,7 +58,7 @@ def evaluate(
     Args:
         config: the run; `config.evaluation` says what is reported.
         prepared: its data.
-        query_vectors: [E, D].
+        query_vectors: [E, D], or [E, I, D] of queries with several vectors.
         candidate_vectors: [N, D], the whole catalogue in its order.
         query_rows: entity row of each query vector [E], distinct; every query with a held-out positive is among them.
         notes: lines about the model for the report's reader, behind those about the data.
@@ -79,15 +79,29 @@ def evaluate(
         counts=prepared.candidate_counts(),
         head_fraction=config.evaluation.head_fraction,
     )
-    groups = {(name, kind): fractions for name, result in measured.items() for kind, fractions in _fractions(result)}
-    slices = {
-        (name, "slice"): measure_slice(measured[MODEL].ranks, members, question)
+    groups: dict[tuple[str, ...], Fractions] = {
+        (name, kind): fractions for name, result in measured.items() for kind, fractions in _fractions(result)
+    }
+    groups |= {
+        (name, "slice", scorer): measure_slice(measured[scorer].ranks, members, question)
         for name, members in pairs.items()
+        for scorer in (measured if name == COLD_CANDIDATES else (MODEL,))
         if members.any()
     }
-    tables = _with_intervals(groups | slices, config, question)
+    tables = _with_intervals(groups, config, question)
     tree = _tree(config, prepared, question, measured, pairs, tables)
-    return Report(tree=tree | {"notes": [*prepared.notes, *notes]})
+    return Report(tree=tree | {"notes": [*prepared.notes, *_known_notes(config, prepared), *notes]})
+
+
+def _known_notes(config: RunConfig, prepared: PreparedData) -> list[str]:
+    """What queries are known by, where it is more than train rows."""
+    if not prepared.knows_validation(config.evaluation.part):
+        return []
+    return [
+        "Known of a query are its train and validation rows (evaluation.known=train_and_validation): in histories and "
+        "affinities, among the seen candidates, and in the linear baseline's profiles; all weights and popularity are "
+        "of train rows alone."
+    ]
 
 
 def _places(query_rows: Int32Array, wanted: Int64Array, num_queries: int) -> Int64Array:
@@ -109,7 +123,7 @@ def _baselines(config: RunConfig, prepared: PreparedData, question: Question) ->
         is_ease = len(prepared.candidates.ids) <= settings.ease_max_candidates
         scorers["ease" if is_ease else "item_item_cosine"] = baselines.linear(
             baselines.train_matrix(prepared),
-            question.query_rows,
+            baselines.known_matrix(prepared, settings.part)[question.query_rows],
             l2=settings.ease_l2,
             ease_max_candidates=settings.ease_max_candidates,
         )
@@ -127,8 +141,8 @@ def _fractions(measured: Measured) -> list[tuple[str, Fractions]]:
 
 
 def _with_intervals(
-    groups: Mapping[tuple[str, str], Fractions], config: RunConfig, question: Question
-) -> dict[tuple[str, str], Table]:
+    groups: Mapping[tuple[str, ...], Fractions], config: RunConfig, question: Question
+) -> dict[tuple[str, ...], Table]:
     """Divide the sums, and bound the ratios by one set of resamples."""
     parts = list(groups.values())
     above_PC = np.stack([array for part in parts for array in part.above.values()], axis=1)
@@ -158,7 +172,7 @@ def _tree(
     question: Question,
     measured: Mapping[str, Measured],
     pairs: Mapping[str, BoolArray],
-    tables: Mapping[tuple[str, str], Table],
+    tables: Mapping[tuple[str, ...], Table],
 ) -> dict[str, Any]:
     """Compose what metrics.json holds."""
     rows = {name: _row(result, name, tables) for name, result in measured.items()}
@@ -167,7 +181,7 @@ def _tree(
     if ORACLE in rows:
         tree["attained"] = _attained(model, rows[ORACLE])
     return tree | {
-        "slices": {name: _slice(members, question, tables.get((name, "slice"), {})) for name, members in pairs.items()},
+        "slices": {name: _slice(name, members, question, tables) for name, members in pairs.items()},
         "num_queries": len(question.query_rows),
         "num_excluded": question.num_part_queries - len(question.query_rows),
         "num_held_out_rows": len(question.row_queries),
@@ -180,7 +194,7 @@ def _tree(
     }
 
 
-def _row(measured: Measured, name: str, tables: Mapping[tuple[str, str], Table]) -> dict[str, Any]:
+def _row(measured: Measured, name: str, tables: Mapping[tuple[str, ...], Table]) -> dict[str, Any]:
     """One scorer's metrics, metric by metric."""
     alone = {metric: {"value": value, "low": None, "high": None} for metric, value in measured.overall.items()}
     return {**tables[name, "by_query"], **tables[name, "by_row"], **alone}
@@ -196,7 +210,17 @@ def _attained(model: Table, oracle: Table) -> dict[str, float]:
     return shares
 
 
-def _slice(members: BoolArray, question: Question, table: Table) -> dict[str, Any]:
-    """A slice's counts and metrics; no metrics where nothing is in it."""
-    num_queries = len(np.unique(question.pair_queries[members]))
-    return {"num_queries": num_queries, "num_relevant": int(members.sum()), "metrics": dict(table)}
+def _slice(
+    name: str, members: BoolArray, question: Question, tables: Mapping[tuple[str, ...], Table]
+) -> dict[str, Any]:
+    """A slice's counts and metrics, and what stands beside it; no metrics where nothing is in it."""
+    queries, num_relevant_Q = np.unique(question.pair_queries[members], return_counts=True)
+    rows = {key[2]: dict(table) for key, table in tables.items() if key[:2] == (name, "slice")}
+    counts = {"num_queries": len(queries), "num_relevant": int(members.sum())}
+    tree = {**counts, "metrics": rows.pop(MODEL, {})}
+    if not rows:
+        return tree
+    excluded_Q = 0 if question.excluded is None else np.diff(question.excluded.indptr)[queries]
+    num_ranked_Q = len(question.percentiles) - np.asarray(excluded_Q, np.int64)
+    by_chance = chance(num_relevant_Q, np.broadcast_to(num_ranked_Q, queries.shape), question.cutoffs)
+    return tree | {"baselines": rows, "chance": {metric: {"value": value} for metric, value in by_chance.items()}}

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.sparse
 
 from retrieval_contract import config as c
 from retrieval_contract.data.prepare import prepare, prepare_raw
@@ -193,6 +194,27 @@ def test_empty_slice_has_counts_and_no_metrics():
     assert "cold_queries" in report.to_text()
 
 
+def test_beside_cold_candidates_stand_the_baselines_and_chance():
+    # Candidates 8 and above have no train row; the vectors point queries at candidate 9.
+    rows = [(f"q{row % 4}", f"c{row % 8}", "train") for row in range(16)]
+    rows += [("q0", "c9", "test"), ("q1", "c9", "test"), ("q1", "c11", "test"), ("q2", "c1", "test")]
+    config = _config(exclude_seen=True)
+    prepared = prepare_raw(_raw(rows), config)
+    candidate_vectors = np.zeros((12, 2), np.float32)
+    candidate_vectors[9] = 1
+    vectors = np.ones((4, 2), np.float32)
+    tree = evaluate(config, prepared, vectors, candidate_vectors, query_rows=np.arange(4, dtype=np.int32)).tree
+    part = tree["slices"]["cold_candidates"]
+    assert (part["num_queries"], part["num_relevant"]) == (2, 3)
+    assert part["metrics"]["hit_rate@1"]["value"] == 1 and part["metrics"]["recall@1"]["value"] == 0.75
+    assert set(part["baselines"]) == {"popularity", "ease"}
+    assert part["baselines"]["popularity"]["hit_rate@3"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    # Each query has met 2 of the 12.
+    assert part["chance"]["recall@1"]["value"] == pytest.approx(0.1)
+    assert part["chance"]["hit_rate@1"]["value"] == pytest.approx((0.1 + 0.2) / 2)
+    assert "baselines" not in tree["slices"]["head"]
+
+
 def test_cutoff_beyond_the_catalogue_is_refused(simulated):
     with pytest.raises(UserError, match=r"41.*40 candidates.*evaluation.cutoffs"):
         _evaluate(simulated, cutoffs=(1, 41))
@@ -228,3 +250,64 @@ def test_oracle_is_asked_at_times_of_the_held_out_period(simulated, monkeypatch)
     report_module._baselines(config, prepared, report_module.ask(config.evaluation, prepared))
     held_out = prepared.interactions.times[prepared.split.test]
     assert all(held_out.min() <= time <= held_out.max() for time in asked[0]) and asked[0] == sorted(asked[0])
+
+
+KNOWN_ROWS = [
+    *((f"q{query}", f"c{candidate}", "train") for query in range(4) for candidate in (query, query + 1)),
+    *((f"q{query}", f"c{query + 2}", "validation") for query in range(4)),
+    *((f"q{query}", f"c{query + 3}", "test") for query in range(4)),
+]
+
+
+@pytest.mark.parametrize("known", ["train", "train_and_validation"])
+def test_known_rows_are_left_out_and_are_the_linear_baselines_profile(known):
+    config = _config(known=known, exclude_seen=True, baselines=("popularity", "ease"))
+    prepared = prepare_raw(_raw(KNOWN_ROWS), config)
+    question = report_module.ask(config.evaluation, prepared)
+    both = known == "train_and_validation"
+    candidate = {name: row for row, name in enumerate(prepared.candidates.ids)}
+    for place, query in enumerate(question.query_rows.tolist()):
+        first = int(prepared.queries.ids[query][1:])
+        seen = {candidate[f"c{first + step}"] for step in range(3 if both else 2)}
+        assert set(question.excluded[place].indices.tolist()) == seen
+    scorers = report_module._baselines(config, prepared, question)
+    train, profiles = np.zeros((4, 12)), np.zeros((4, 12))
+    for name, candidate_name, part in KNOWN_ROWS:
+        place = prepared.queries.ids.index(name), candidate[candidate_name]
+        train[place] = part == "train" or train[place]
+        profiles[place] = part == "train" or (both and part == "validation") or profiles[place]
+    weights = report_module.baselines.ease_weights(scipy.sparse.csr_matrix(train), config.evaluation.ease_l2)
+    np.testing.assert_allclose(scorers["ease"].scores(np.arange(4)), profiles[question.query_rows] @ weights, atol=1e-6)
+    np.testing.assert_array_equal(scorers["popularity"].scores(np.array([0]))[0], train.sum(axis=0))
+    vectors = np.ones((12, 2), np.float32)
+    report = evaluate(config, prepared, vectors[:4], vectors, query_rows=np.arange(4, dtype=np.int32))
+    assert any("train and validation rows" in note for note in report.tree["notes"]) == both
+
+
+def test_validation_rows_are_evaluated_from_train_rows_alone():
+    config = _config(known="train_and_validation", part="validation", exclude_seen=True)
+    prepared = prepare_raw(_raw(KNOWN_ROWS), config)
+    question = report_module.ask(config.evaluation, prepared)
+    assert question.excluded.sum(axis=1).tolist() == [[2]] * 4
+    assert not report_module._known_notes(config, prepared)
+
+
+def test_queries_with_several_vectors_are_evaluated_by_their_largest_score(simulated):
+    config, prepared, query_vectors, candidate_vectors, rows = simulated
+    several = np.stack([query_vectors, np.roll(query_vectors, 3, axis=0), -query_vectors], axis=1)
+    tree = evaluate(config, prepared, several, candidate_vectors, query_rows=rows).tree
+    copies = np.repeat(query_vectors[:, None], 3, axis=1)
+    alone = _evaluate(simulated).tree
+    assert evaluate(config, prepared, copies, candidate_vectors, query_rows=rows).tree == alone
+    assert tree["metrics"] != alone["metrics"]
+    scores = exact_scores(several, candidate_vectors)
+    by_table, excluded = _by_hand(prepared, _by_query(prepared, scores, rows), config.evaluation.exclude_seen)
+    assert {name: tree["metrics"][name]["value"] for name in by_table} == pytest.approx(by_table)
+    assert tree["num_excluded"] == excluded
+
+
+def _by_query(prepared, scores, rows):
+    """Scores of all queries, zeros where nothing is asked."""
+    table = np.zeros((len(prepared.queries.ids), scores.shape[1]), np.float32)
+    table[rows] = scores
+    return table

@@ -38,13 +38,19 @@ def _metrics(tree: Mapping[str, Any]) -> list[str]:
 
 
 def _slices(tree: Mapping[str, Any]) -> list[str]:
-    """Slices down, their metrics across."""
+    """Slices down, their metrics across; below a slice what stands beside it."""
     names = [name for name in tree["metrics"] if name == "mrr" or name.startswith("recall@")]
     lines = [["slice", "queries", "relevant", *names]]
     for title, part in tree["slices"].items():
-        cells = [_value(part["metrics"][name]) if part["metrics"] else "-" for name in names]
-        lines.append([title, f"{part['num_queries']:,}", f"{part['num_relevant']:,}", *cells])
+        counts = [f"{part['num_queries']:,}", f"{part['num_relevant']:,}"]
+        lines.append([title, *counts, *_cells(part["metrics"], names)])
+        beside = {**part.get("baselines", {}), **({"chance": part["chance"]} if "chance" in part else {})}
+        lines += [[f"  {name}", "", "", *_cells(row, names)] for name, row in beside.items()]
     return _align(lines)
+
+
+def _cells(row: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> list[str]:
+    return [_value(row[name]) if name in row else "-" for name in names]
 
 
 def _value(entry: Mapping[str, float]) -> str:

@@ -1,11 +1,12 @@
 """Who scores candidates for queries: vectors by inner product, or any function.
 
-A score is what the exact index serves: the inner product in float64, rounded to float32. A float32 matrix product is
-only near it, and gives two equal vectors unequal scores, or one query other scores in another block, because the order
+A query may have several vectors (interests): a candidate's score is the largest of their inner products. A score is
+what the exact index serves: the inner product in float64, rounded to float32. A float32 matrix product is only near it,
+and gives two equal vectors unequal scores, or one query other scores in another block, because the order
 of additions depends on the place in the matrix. A scorer therefore says how near its rough scores are, and gives exact
 ones for the few pairs where that matters.
 
-Letters: B queries of a block, N candidates, D vector width, P pairs of query and candidate.
+Letters: B queries of a block, N candidates, D vector width, I vectors of a query, P pairs of query and candidate.
 """
 
 import abc
@@ -39,37 +40,43 @@ class Scorer(abc.ABC):
 
 @final
 class VectorScorer(Scorer):
-    """Inner products of query vectors and candidate vectors."""
+    """Inner products of query vectors and candidate vectors; the largest of a query's where it has several."""
 
     def __init__(self, query_vectors: Float32Array, candidate_vectors: Float32Array) -> None:
         """Check the vectors, so that no score can be NaN.
 
         Args:
-            query_vectors: [Q, D].
+            query_vectors: [Q, D] or [Q, I, D].
             candidate_vectors: [N, D].
 
         Raises:
             RunError: a value that is not finite, or products that overflow float32.
         """
-        assert query_vectors.ndim == candidate_vectors.ndim == 2, "vectors are matrices"
-        assert query_vectors.shape[1] == candidate_vectors.shape[1], "towers meet at one width"
+        assert query_vectors.ndim in (2, 3) and candidate_vectors.ndim == 2, "vectors are matrices"
+        assert query_vectors.shape[-1] == candidate_vectors.shape[1], "towers meet at one width"
         query_norms = _finite_norms(query_vectors, "query")
         largest = _finite_norms(candidate_vectors, "candidate").max(initial=0.0)
         if query_norms.max(initial=0.0) * largest > np.finfo(np.float32).max / 4:
             raise RunError("the vectors are so long that their inner products overflow: training diverged")
         self.num_candidates = len(candidate_vectors)
+        query_vectors = query_vectors.reshape(len(query_vectors), -1, query_vectors.shape[-1])
         self._query_vectors = np.ascontiguousarray(query_vectors, np.float32)
         self._candidate_vectors = np.ascontiguousarray(candidate_vectors, np.float32)
         self._candidate_vectors_DN = np.ascontiguousarray(self._candidate_vectors.T)
         # Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., eq. 3.5: |error| <= gamma_D |x|.|y|, and
         # |x|.|y| <= ||x|| ||y||. Eight more roundings cover gamma's denominator, the rounding to float32, the
-        # comparison's own and underflow; twice, because two scores are compared.
-        num_roundings = query_vectors.shape[1] + 8
+        # comparison's own and underflow; twice, because two scores are compared. The largest of several products is no
+        # further off than the furthest of them.
+        num_roundings = query_vectors.shape[-1] + 8
         self._margins = (2 * num_roundings * (2.0**-24 * largest * query_norms + 2.0**-126)).astype(np.float32)
 
     def scores(self, positions: Int64Array) -> Float32Array:
         """Rough inner products [B, N]."""
-        return self._query_vectors[positions] @ self._candidate_vectors_DN
+        vectors_BID = self._query_vectors[positions]
+        scores_BN = vectors_BID[:, 0] @ self._candidate_vectors_DN
+        for interest in range(1, vectors_BID.shape[1]):
+            np.maximum(scores_BN, vectors_BID[:, interest] @ self._candidate_vectors_DN, out=scores_BN)
+        return scores_BN
 
     def margins(self, positions: Int64Array) -> Float32Array:
         """Twice the error bound of a float32 inner product [B]."""
@@ -78,12 +85,12 @@ class VectorScorer(Scorer):
     def exact(self, positions: Int64Array, candidate_rows: Int64Array, rough: Float32Array) -> Float32Array:
         """Inner products in float64, rounded to float32 [P]."""
         exact_P = np.empty(len(rough), np.float32)
-        num_pairs = max(1, 1_000_000 // self._query_vectors.shape[1])
+        num_pairs = max(1, 1_000_000 // self._query_vectors[0].size)
         for start in range(0, len(rough), num_pairs):
             here = slice(start, start + num_pairs)
-            query_PD = self._query_vectors[positions[here]].astype(np.float64)
+            query_PID = self._query_vectors[positions[here]].astype(np.float64)
             candidate_PD = self._candidate_vectors[candidate_rows[here]].astype(np.float64)
-            exact_P[here] = np.einsum("pd,pd->p", query_PD, candidate_PD)
+            exact_P[here] = np.einsum("pid,pd->pi", query_PID, candidate_PD).max(axis=1)
         return exact_P
 
 
@@ -125,8 +132,13 @@ class FunctionScorer(Scorer):
 
 
 def _finite_norms(vectors: Float32Array, side: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Euclidean lengths [E] in float64, where squares of float32 cannot overflow; refuses NaN and infinity."""
-    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    """Length of each vector, or of the longest of several [E], in float64, where squares of float32 cannot overflow.
+
+    Raises:
+        RunError: NaN or infinity.
+    """
+    norms = np.sqrt(np.einsum("...d,...d->...", vectors, vectors, dtype=np.float64))
+    norms = norms.reshape(len(norms), -1).max(axis=1, initial=0.0)
     wrong = np.flatnonzero(~np.isfinite(norms))
     if wrong.size:
         where = first_rows(wrong.tolist(), wrong.size)

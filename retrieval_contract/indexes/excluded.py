@@ -50,6 +50,19 @@ class Excluded:
         """Excluded candidates of each query [B]."""
         return np.bincount(self.places, minlength=self.num_queries).astype(np.int64)
 
+    def repeated(self, times: int) -> Self:
+        """The same exclusions for each of several vectors of a query, side by side."""
+        if times == 1:
+            return self
+        places = (self.places[:, None] * times + np.arange(times)).reshape(-1)
+        order = np.argsort(places, kind="stable")
+        return type(self)(
+            places=places[order],
+            rows=np.repeat(self.rows, times)[order],
+            num_queries=self.num_queries * times,
+            size=self.size,
+        )
+
     def at(self, places: Int64Array) -> Self:
         """Keep the queries at `places` (ascending), counted anew from 0."""
         place_now = np.full(self.num_queries, -1)

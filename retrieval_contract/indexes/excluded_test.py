@@ -39,3 +39,10 @@ def test_faults_are_named():
         Excluded.from_rows([np.array([2, 5], np.int32)], num_queries=1, size=5)
     with pytest.raises(UserError, match="1 lists of excluded candidates for 2 queries"):
         Excluded.from_rows([np.array([2], np.int32)], num_queries=2, size=5)
+
+
+def test_repeated_bars_the_same_rows_for_each_vector_of_a_query():
+    barred = Excluded.from_rows([np.array([5, 2]), np.array([], int), np.array([7])], num_queries=3, size=9).repeated(2)
+    pairs = list(zip(barred.places.tolist(), barred.rows.tolist(), strict=True))
+    assert pairs == [(0, 2), (0, 5), (1, 2), (1, 5), (4, 7), (5, 7)]
+    assert barred.num_queries == 6 and barred.counts.tolist() == [2, 2, 0, 0, 1, 1]

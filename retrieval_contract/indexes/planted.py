@@ -25,15 +25,17 @@ class Case:
     index: Index
     values_ND: Float32Array  # noqa: N815
     queries_BD: Float32Array  # noqa: N815
+    """Or [B, I, D]."""
 
     def search(self, k: int, excluded: list[Int32Array] | None = None) -> TopK:
         """Ask the case's queries."""
         return self.index.search(self.queries_BD, k, weights_digest=DIGEST, excluded=excluded)
 
     def truth(self, k: int, excluded: list[Int32Array] | None = None) -> TopK:
-        """Sort everything: scores in float64 rounded to float32, ties by the smaller row."""
-        scores_BN = np.einsum("bd,nd->bn", *(x.astype(np.float64) for x in (self.queries_BD, self.values_ND)))
-        scores_BN = scores_BN.astype(np.float32)
+        """Sort everything: scores in float64 rounded to float32, of several vectors the largest, ties by the row."""
+        queries_BID = self.queries_BD.reshape(len(self.queries_BD), -1, self.values_ND.shape[1])
+        scores_BIN = np.einsum("bid,nd->bin", *(x.astype(np.float64) for x in (queries_BID, self.values_ND)))
+        scores_BN = scores_BIN.max(axis=1).astype(np.float32)
         for place, rows in enumerate(excluded or []):
             scores_BN[place, rows] = -np.inf
         rows_BK = np.argsort(-scores_BN, axis=1, kind="stable")[:, :k].astype(np.int32)

@@ -19,6 +19,7 @@ from retrieval_contract.errors import UserError, first_rows
 from retrieval_contract.files import replacing_folder
 from retrieval_contract.indexes.brute_force import exact_top_k, norms, rank
 from retrieval_contract.indexes.excluded import Excluded
+from retrieval_contract.indexes.interests import merged
 from retrieval_contract.manifest import read_manifest, write_manifest
 from retrieval_contract.vectors.store import check_vectors, read_vectors, write_vectors
 
@@ -102,7 +103,7 @@ class Index(abc.ABC):
     @final
     def search(
         self,
-        queries_BD: Float32Array,
+        queries: Float32Array,
         k: int,
         *,
         weights_digest: str,
@@ -114,7 +115,8 @@ class Index(abc.ABC):
         tie that it cannot settle, all candidates are looked at for that query, so K results come whenever K exist.
 
         Args:
-            queries_BD: query vectors [B, D], finite; B may be 0.
+            queries: query vectors [B, D], finite; B may be 0. With several vectors for each query, [B, I, D], a
+                candidate's score is its largest over them: each is searched for, and the results are merged.
             k: results a query, 1 to N.
             weights_digest: digest of the weights that made the queries; must be that of the candidates.
             excluded: for each query, rows not to return [any]; None excludes nothing.
@@ -126,9 +128,15 @@ class Index(abc.ABC):
         Raises:
             UserError: queries of other weights or another width, NaN, k outside 1 to N, or a row that does not exist.
         """
-        queries_BD = self._checked_queries(queries_BD, weights_digest)
+        num_interests = queries.shape[1] if queries.ndim == 3 else 1
+        queries_BD = self._checked_queries(queries, weights_digest)
         self._check_k(k)
-        barred = Excluded.from_rows(excluded, num_queries=len(queries_BD), size=self.size)
+        barred = Excluded.from_rows(excluded, num_queries=len(queries), size=self.size).repeated(num_interests)
+        top = self._search_each(queries_BD, k, barred)
+        return top if num_interests == 1 else merged(top, num_interests)
+
+    def _search_each(self, queries_BD: Float32Array, k: int, barred: Excluded) -> TopK:
+        """Search for every vector by itself."""
         rows_BK = np.full((len(queries_BD), k), -1, np.int32)
         scores_BK = np.full((len(queries_BD), k), -np.inf, np.float32)
         # Powers of two: a handful of calls however unequal the queries' exclusions are, and some slack to see ties by.
@@ -216,21 +224,22 @@ class Index(abc.ABC):
             top.rows[open_places], top.scores[open_places] = again.rows, again.scores
         return top
 
-    def _checked_queries(self, queries_BD: Float32Array, weights_digest: str) -> Float32Array:
+    def _checked_queries(self, queries: Float32Array, weights_digest: str) -> Float32Array:
+        """Every query vector by itself [B I, D]."""
         if weights_digest != self.weights_digest:
             where = f"index {self.weights_digest[:12]}, queries {weights_digest[:12]}"
             raise UserError(
                 "the index was built from other weights", where=where, todo="embed and build the index again"
             )
-        if queries_BD.ndim != 2 or queries_BD.shape[1] != self.dim:
-            what = f"query vectors have shape {queries_BD.shape}, the index holds vectors of width {self.dim}"
+        if queries.ndim not in (2, 3) or queries.shape[-1] != self.dim or (queries.ndim == 3 and not queries.shape[1]):
+            what = f"query vectors have shape {queries.shape}, the index holds vectors of width {self.dim}"
             raise UserError(what, todo=f"give [B, {self.dim}]; one query is [1, {self.dim}]")
-        queries_BD = np.ascontiguousarray(queries_BD, dtype=np.float32)
-        bad = np.flatnonzero(~np.isfinite(queries_BD).all(axis=1))
+        bad = np.flatnonzero(~np.isfinite(queries.reshape(len(queries), np.prod(queries.shape[1:]))).all(axis=1))
         if bad.size:
             raise UserError(
                 "query vectors hold NaN or infinity", where=first_rows(bad.tolist(), bad.size), todo="train again"
             )
+        queries_BD = np.ascontiguousarray(queries.reshape(-1, self.dim), dtype=np.float32)
         if norms(queries_BD).max(initial=0.0) * self._largest_norm > np.finfo(np.float32).max / 2:
             raise UserError(
                 "vectors so long that a score would overflow float32", todo="train again with a lower learning rate"

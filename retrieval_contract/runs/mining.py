@@ -70,7 +70,8 @@ def build_mining_index(
 def mine(stack: Stack, config: RunConfig, prepared: PreparedData, weights: Weights) -> Int32Array:
     """Search the index of these weights with every query of the train positives, and keep the configured ranks.
 
-    A query's vector is the one of after training (its history holds every train positive). Its known train positives
+    A query's vector is the one of after training (its history holds every train positive, of its request nothing is
+    known); of a query with several, the largest score counts. Its known train positives
     are left out before ranks are counted. Deterministic where building the index is.
 
     Args:
@@ -100,13 +101,13 @@ def _searched(index: Index, config: RunConfig, prepared: PreparedData, encoders:
     known = prepared.known_positives()
     rows_QM = np.full((known.shape[0], mined.last_rank - mined.first_rank + 1), -1, np.int32)
     query_rows = np.flatnonzero(np.diff(known.indptr)).astype(np.int32)
-    chunk = max(1, min(MOST_QUERIES, CHUNK_BYTES // (8 * mined.last_rank)))
+    chunk = max(1, min(MOST_QUERIES, CHUNK_BYTES // (8 * mined.last_rank * config.num_interests)))
     for start in range(0, len(query_rows), chunk):
         rows_B = query_rows[start : start + chunk]
-        queries_BD = encoders.encode_queries(prepared.query_features(rows_B, None))
+        queries = encoders.encode_queries(prepared.query_features(rows_B, None))
         # Queries between those of a chunk have no positive, so the chunk's lists follow one another without a gap.
         first, ends_B = known.indptr[rows_B[0]], known.indptr[rows_B + 1]
         excluded = np.split(known.indices[first : ends_B[-1]].astype(np.int32), ends_B[:-1] - first)
-        found = index.search(queries_BD, mined.last_rank, weights_digest=index.weights_digest, excluded=excluded)
+        found = index.search(queries, mined.last_rank, weights_digest=index.weights_digest, excluded=excluded)
         rows_QM[rows_B] = found.rows[:, mined.first_rank - 1 :]
     return rows_QM

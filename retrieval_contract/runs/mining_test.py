@@ -57,6 +57,28 @@ def test_fewer_candidates_than_ranks_leave_minus_one(prepared, weights):
     assert (rows_QM[row] == -1).sum() == len(known) - 1
 
 
+class SeveralVectors(PlantedStack):
+    """Queries have their own vector and its negative."""
+
+    def encoders(self, config, sizes, weights):
+        towers = super().encoders(config, sizes, weights)
+        alone = towers.encode_queries
+        towers.encode_queries = lambda features: np.stack([alone(features), -alone(features)], axis=1)
+        return towers
+
+
+def test_of_several_vectors_the_largest_score_counts(prepared, weights):
+    rows_QM = mine(SeveralVectors(), planted_run(negatives=mined()), prepared, weights)
+    train, rows = prepared.train_positives, prepared.interactions
+    values = weights[CANDIDATE][prepared.candidate_features()["candidate_id"]].astype(np.float64)
+    queries = weights[QUERY][prepared.query_features(np.arange(40, dtype=np.int32), None)["query_id"]]
+    scores = np.abs(values @ queries.astype(np.float64).T).T.astype(np.float32)
+    for row in np.unique(rows.query_rows[train]).tolist():
+        known = set(rows.candidate_rows[train][rows.query_rows[train] == row].tolist())
+        order = [place for place in np.argsort(-scores[row], kind="stable").tolist() if place not in known]
+        assert rows_QM[row].tolist() == order[2:8]
+
+
 def test_chunks_change_nothing(prepared, weights, monkeypatch):
     config = planted_run(negatives=mined())
     whole = mine(PlantedStack(), config, prepared, weights)

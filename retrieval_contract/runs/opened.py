@@ -17,6 +17,9 @@ from retrieval_contract.vectors.store import read_vectors
 from retrieval_contract.weights.archive import read_weights
 from retrieval_contract.weights.names import LOG_TEMPERATURE, SIGMOID_BIAS, parameter_table
 
+QUERIES_AT_ONCE = 16_384
+"""Queries whose features are made at once, at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedRun:
@@ -41,7 +44,7 @@ class OpenedRun:
         return Vectors(ids=ids, values=values, weights_digest=self.weights_digest)
 
     def query_vectors(self, query_rows: Int32Array) -> Float32Array:
-        """Vectors [B, D] of queries as they stand after all train rows."""
+        """Vectors [B, D] or [B, I, D] of queries as they stand after all train rows, whatever their requests."""
         return self.encoders.encode_queries(self.prepared.query_features(query_rows, None))
 
 
@@ -87,11 +90,25 @@ def evaluate_encoders(
         encoders: the towers.
         learned: from `learned_notes`; joins the report's notes.
     """
-    query_rows, times = prepared.evaluation_times(config.evaluation.part)
-    query_vectors = encoders.encode_queries(prepared.query_features(query_rows, times))
+    query_rows, query_vectors = _evaluated_queries(config, prepared, encoders)
     candidate_vectors = encoders.encode_candidates(prepared.candidate_features())
-    rows = np.asarray(query_rows, np.int32)
-    return evaluate(config, prepared, query_vectors, candidate_vectors, query_rows=rows, notes=learned)
+    return evaluate(config, prepared, query_vectors, candidate_vectors, query_rows=query_rows, notes=learned)
+
+
+def _evaluated_queries(
+    config: RunConfig, prepared: PreparedData, encoders: Encoders
+) -> tuple[Int32Array, Float32Array]:
+    """Entity rows of the queries of the configured part [E], and their vectors [E, D] or [E, I, D]."""
+    part = config.evaluation.part
+    query_rows, times = prepared.evaluation_times(part)
+    requests = prepared.evaluation_requests(part)
+    vectors = []
+    # Histories with all that their items carry may be many times as large as the vectors.
+    for start in range(0, len(query_rows), QUERIES_AT_ONCE):
+        here = slice(start, start + QUERIES_AT_ONCE)
+        features = prepared.query_features(query_rows[here], times[here], requests[here], part=part)
+        vectors.append(encoders.encode_queries(features))
+    return np.asarray(query_rows, np.int32), np.concatenate(vectors)
 
 
 def _read(path: Path) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from retrieval_contract.config import RunConfig
 from retrieval_contract.errors import RunError, UserError
 from retrieval_contract.stack import Stack
 
@@ -33,6 +34,29 @@ class Replicas:
     def writes(self) -> bool:
         """True in the one process that writes files and shows progress."""
         return self.number == 0
+
+    def check_config(self, config: RunConfig) -> None:
+        """Make sure that a batch may be divided among the processes at all.
+
+        Raises:
+            UserError: several processes, and something that has to see a batch whole.
+        """
+        if self.num_replicas == 1:
+            return
+        normed = [f"{side}.norm" for side, tower in config.towers.items() if tower.norm == "batch"]
+        if normed:
+            raise UserError(
+                f"{normed[0]}=batch normalises by all rows of a batch, which {self.num_replicas} processes divide",
+                where=normed[0],
+                todo="take layer, or train with one process",
+            )
+        if config.training.positions == "all":
+            raise UserError(
+                f"training.positions=all has several rows a sequence, and {self.num_replicas} processes divide batches "
+                "by rows",
+                where="training.positions",
+                todo="take last, or train with one process",
+            )
 
     def check_batch_size(self, batch_size: int) -> None:
         """Make sure that every replica gets as many rows of a batch as the others.

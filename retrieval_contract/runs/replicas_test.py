@@ -1,6 +1,7 @@
 """Several processes of one run, played by threads: one writes, all stop together, nobody waits for nothing."""
 
 import contextlib
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,7 @@ from retrieval_contract.runs.replicas import Replicas
 from retrieval_contract.runs.training import train_run
 from retrieval_contract.runs.workdir import Workdir
 
+SEQUENCE = {"kind": "history", "name": "history", "width": 4, "pooling": {"kind": "gru"}}
 MINED = {"mined": {"per_example": 1, "hard_fraction": 0.5, "first_rank": 3, "last_rank": 8}}
 
 
@@ -98,6 +100,21 @@ def test_a_batch_that_cannot_be_divided_is_refused_by_all_before_anything_is_wri
     assert all(isinstance(error, UserError) for error in errors)
     assert "63 examples cannot be divided among 2 processes" in str(errors[0])
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("rooms", "words"),
+    [
+        ({"candidate": {"norm": "batch", "hidden_dims": (4,)}}, "candidate.norm=batch .* 2 processes"),
+        ({"query": {"features": (SEQUENCE,)}, "training": {"positions": "all"}}, "positions=all .* 2 processes"),
+    ],
+)
+def test_what_needs_whole_batches_is_refused_by_all_before_anything_is_read(tmp_path, rooms, words):
+    errors = together(tmp_path / "w", planted_run(**rooms))
+    assert all(isinstance(error, UserError) for error in errors), errors
+    assert re.search(words, str(errors[1]))
+    assert not (tmp_path / "w").exists()
+    Replicas.of(PlantedStack()).check_config(planted_run(**rooms))
 
 
 @pytest.mark.parametrize("writer", ["mined_sets.write_arrays", "training.write_checkpoint"])

@@ -1,6 +1,7 @@
 """A run from configuration to report: new, resumed or replaced."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 
@@ -25,13 +26,22 @@ from retrieval_contract.runs.mined_sets import MinedSets
 from retrieval_contract.runs.mining import check_mining
 from retrieval_contract.runs.opened import evaluate_encoders, learned_notes
 from retrieval_contract.runs.replicas import Replicas
+from retrieval_contract.runs.warm_start import WarmStart
 from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.stack import Stack, TrainerState
 from retrieval_contract.weights.archive import write_weights
 from retrieval_contract.weights.names import CANDIDATE_BIAS, initial_weights, log_popularity_bias, parameter_table
 
 
-def train_run(stack: Stack, config: RunConfig, workdir: Workdir, *, resume: bool, overwrite: bool) -> Report | None:
+def train_run(
+    stack: Stack,
+    config: RunConfig,
+    workdir: Workdir,
+    *,
+    resume: bool,
+    overwrite: bool,
+    warm_start: Path | None = None,
+) -> Report | None:
     """Train, write the weights, evaluate, write the metrics.
 
     Where several processes train together (`Stack.replica`), each calls this with the same arguments and the same
@@ -43,23 +53,30 @@ def train_run(stack: Stack, config: RunConfig, workdir: Workdir, *, resume: bool
         workdir: where everything goes.
         resume: go on from the newest checkpoint; where a run was stopped before its first one, begin anew.
         overwrite: remove the run that the workdir holds.
+        warm_start: workdir of a finished run whose vocabularies and weights this one begins with; None begins anew.
 
     Returns:
         The report; None in the processes that only train along.
 
     Raises:
-        UserError: the workdir holds another run, the data or the configuration is refused.
+        UserError: the workdir holds another run, the data or the configuration is refused, or the run to start from is
+            none, or has other features or towers.
         RunError: the loss is not finite, or Ctrl-C.
     """
     replicas = Replicas.of(stack)
+    replicas.check_config(config)
     check_mining(stack, config)
     _check_claim(workdir, config, replicas, resume=resume, overwrite=overwrite)
+    old_run = None if warm_start is None else _run_to_start_from(warm_start, config, workdir, resume=resume)
     going_on = resume and bool(checkpoint_paths(workdir.checkpoints))
-    prepared = prepare(config, features_json=workdir.features.read_text(encoding="utf-8") if going_on else None)
+    prepared = _prepared(config, workdir, old_run, going_on=going_on)
     batches = _checked_batches(config, prepared, replicas)
-    state, sampling = parted(read_checkpoint(workdir.checkpoints) if going_on else first_state(config, prepared))
     if going_on:
+        saved, sampling = parted(read_checkpoint(workdir.checkpoints))
         batches.restore(sampling)
+        state: TrainerState = saved
+    else:
+        state = first_state(config, prepared) if old_run is None else old_run.first_state(config, prepared)
     trainer = stack.trainer(config, prepared.features.sizes, state, prepared.candidate_features())
     mined_sets = MinedSets(replicas, config, prepared, batches, workdir)
     if not going_on:
@@ -68,14 +85,16 @@ def train_run(stack: Stack, config: RunConfig, workdir: Workdir, *, resume: bool
     def begin() -> None:
         if overwrite and workdir.config.exists():
             _clear(workdir)
-        for note in (*prepared.notes, *batches.notes):
+        warm = () if old_run is None else (old_run.note(prepared),)
+        for note in (*prepared.notes, *batches.notes, *warm):
             print(note)
-        write_text(workdir.config, config.to_yaml())
         if not going_on:
             write_text(workdir.features, prepared.features.to_json())
             # With optimiser slots in it, so that even a run stopped at its first step resumes.
             first = {**trainer.state(), **batches.state()}
             write_checkpoint(workdir.checkpoints, first, config_digest=config.digest())
+        # Last, for it makes the folder a run: one that began from another's weights must not be resumed without them.
+        write_text(workdir.config, config.to_yaml())
 
     # Only here, where all that can be refused has been, is anything removed or written.
     replicas.alone(begin)
@@ -105,6 +124,13 @@ def _finish(stack: Stack, config: RunConfig, prepared: PreparedData, workdir: Wo
     return report
 
 
+def _prepared(config: RunConfig, workdir: Workdir, old_run: WarmStart | None, *, going_on: bool) -> PreparedData:
+    """The run's data, with features fitted anew, extended, or read back."""
+    if old_run is not None:
+        return old_run.prepare(config)
+    return prepare(config, features_json=workdir.features.read_text(encoding="utf-8") if going_on else None)
+
+
 def _checked_batches(config: RunConfig, prepared: PreparedData, replicas: Replicas) -> TrainingBatches:
     """The run's batches, after all that the data can be found not to fit."""
     # Before training, not after it: the report would refuse them.
@@ -128,6 +154,17 @@ def _check_claim(workdir: Workdir, config: RunConfig, replicas: Replicas, *, res
         # Only where the process writes: the others may come when the first one has begun the very run.
         todo = "use --resume to go on, --overwrite to replace it, or another --workdir"
         raise UserError("the workdir already holds a run", where=str(workdir.path), todo=todo)
+
+
+def _run_to_start_from(folder: Path, config: RunConfig, workdir: Workdir, *, resume: bool) -> WarmStart:
+    """Read the run of `--warm_start`, where the command may have one at all."""
+    where = f"--warm_start={folder}"
+    if resume:
+        todo = "a resumed run has its weights; give --warm_start when it is begun"
+        raise UserError("--resume and --warm_start are both given", where=where, todo=todo)
+    if folder.resolve() == workdir.path.resolve():
+        raise UserError("a run cannot start from itself", where=where, todo="train into another workdir")
+    return WarmStart.of(folder, config)
 
 
 def _clear(workdir: Workdir) -> None:

@@ -304,6 +304,28 @@ class VerbsConformance:
         flags = (f"--workdir={stale}", f"--query_id={self._some_query(stale)}", f"--backend={backend}")
         assert "other weights" in self._refused(capsys, "recommend", *flags)
 
+    def test_a_warm_start_keeps_old_rows_and_serves_new_candidates(self, workdir, tmp_path, capsys):
+        folder = tmp_path / "w"
+        more = ("--epochs=1", "--set=source.num_candidates=150", "--set=source.num_queries=110")
+        assert self._code("train", f"--workdir={folder}", f"--warm_start={workdir}", *SMALL, *more) == 0
+        assert f"warm start from {workdir}" in capsys.readouterr().out
+        old, _ = read_arrays(workdir / "weights.safetensors")
+        first, _ = read_arrays(checkpoint_paths(folder / "checkpoints")[0])
+        assert int(first["step"]) == 0 and not any(first[name].any() for name in first if name.startswith("slots/"))
+        for name, array in old.items():
+            assert first[f"weights/{name}"][: len(array)].tobytes() == array.tobytes(), name
+        table = first["weights/candidate.embedding.candidate_id"]
+        new = table[len(old["candidate.embedding.candidate_id"]) :]
+        assert len(new) > 10 and (new != table[1]).any(axis=1).all()
+        assert len(self._answer(capsys, folder, "exact")) == 10
+
+    def test_a_warm_start_from_nothing_or_from_other_features_is_refused(self, workdir, tmp_path, capsys):
+        folder = f"--workdir={tmp_path / 'w'}"
+        assert "no run to start from" in self._refused(capsys, "train", folder, "--warm_start=nowhere", *SMALL)
+        other = ("--set=candidate.features=[{name: candidate_id, kind: id, width: 32, min_count: 2}]",)
+        line = self._refused(capsys, "train", folder, f"--warm_start={workdir}", *SMALL, *other)
+        assert "candidate_id" in line and "min_count" in line and not (tmp_path / "w").exists()
+
     def test_a_backend_of_the_other_stack_names_its_home(self, workdir, capsys):
         (other,) = {"scann", "faiss"} - set(self.backends)
         line = self._refused(capsys, "build_index", f"--workdir={workdir}", f"--backend={other}")

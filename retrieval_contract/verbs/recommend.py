@@ -100,10 +100,10 @@ def recommend(opened: OpenedRun, index: Index, query_id: str, k: int, *, exclude
     """
     clock = [time.perf_counter()]
     query_rows = opened.prepared.query_rows_of([query_id])
-    query_BD = opened.query_vectors(query_rows)
+    query = opened.query_vectors(query_rows)
     clock.append(time.perf_counter())
     excluded = [opened.prepared.seen()[query_rows[0]].indices.astype(np.int32)] if exclude_seen else None
-    found = index.search(query_BD, k, weights_digest=opened.weights_digest, excluded=excluded)
+    found = index.search(query, k, weights_digest=opened.weights_digest, excluded=excluded)
     clock.append(time.perf_counter())
     titles = opened.prepared.titles
     recommendations = tuple(

@@ -175,7 +175,7 @@ def log_popularity_bias(counts_N: Int64Array, vocabulary_rows_N: Int32Array, *, 
 
     Args:
         counts_N: train positives of each candidate.
-        vocabulary_rows_N: each candidate's row in the candidate-id vocabulary.
+        vocabulary_rows_N: each candidate's row in the candidate-id vocabulary; several may share one.
         num_rows: rows V of that vocabulary.
 
     Returns:
@@ -184,8 +184,12 @@ def log_popularity_bias(counts_N: Int64Array, vocabulary_rows_N: Int32Array, *, 
     known_N = (vocabulary_rows_N > UNKNOWN_ROW) & (counts_N > 0)
     bias_V = np.zeros((num_rows, 1), np.float32)
     if known_N.any():
-        log_counts = np.log(counts_N[known_N].astype(np.float64))
-        bias_V[vocabulary_rows_N[known_N], 0] = log_counts - log_counts.mean()
+        # Ids that are hashed may share a row: it has all their counts, and stands in the mean once.
+        rows = vocabulary_rows_N[known_N]
+        totals_V = np.bincount(rows, weights=counts_N[known_N])
+        rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
+        log_counts = np.log(totals_V[rows])
+        bias_V[rows, 0] = log_counts - log_counts.mean()
     return bias_V
 
 

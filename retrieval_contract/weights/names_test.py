@@ -13,6 +13,8 @@ from retrieval_contract.config import (
     RunConfig,
     Tower,
 )
+from retrieval_contract.data.planted_kinds import kinds_config, kinds_raw
+from retrieval_contract.data.prepare import prepare_raw
 from retrieval_contract.weights.names import initial_weights, log_popularity_bias, parameter_table
 
 SIZES = {"query": {"query_id": 7}, "candidate": {"candidate_id": 9, "genres": 5}}
@@ -99,6 +101,113 @@ def test_unknown_stays_at_the_mean_though_counted_candidates_share_it():
     counts, rows = np.array([8, 50, 2]), np.array([2, 1, 3], np.int32)
     assert log_popularity_bias(counts, rows, num_rows=4)[:2].tolist() == [[0], [0]]
     assert not log_popularity_bias(np.zeros(3, np.int64), rows, num_rows=4).any()
+
+
+def test_hashed_ids_that_share_a_row_share_their_counts():
+    counts, rows = np.array([8, 2, 2]), np.array([3, 2, 2], np.int32)
+    bias = log_popularity_bias(counts, rows, num_rows=5)
+    np.testing.assert_allclose(bias[:, 0], [0, 0, -np.log(2) / 2, np.log(2) / 2, 0], atol=1e-7)
+
+
+# ---------------------------------------------------------------- towers of every kind
+
+
+KINDS = kinds_config(model={"dim": 8, "context_merge": "gate"})
+KINDS_SIZES = {
+    "query": {
+        "query_id": 32,
+        "age_bucket": 6,
+        "joined": 9,
+        "country_age": 22,
+        "device": 5,
+        "hour": 26,
+        "device_hour": 32,
+        "country_device": 32,
+        "lately": 22,
+        "lately.genres": 6,
+        "lately.creator": 52,
+        "lately.year_bucket": 6,
+        "lately.text": 42,
+        "lately.creator_year": 27,
+    },
+    "context": {"device": 11, "day": 9, "device_day": 32},
+    "candidate": {
+        "candidate_id": 22,
+        "creator": 52,
+        "genres": 6,
+        "year_bucket": 6,
+        "text": 42,
+        "letters": 42,
+        "creator_year": 27,
+    },
+}
+
+
+def test_the_sizes_that_a_fit_gives_are_all_that_the_table_asks_for():
+    prepared = prepare_raw(kinds_raw(), KINDS)
+    assert prepared.features.sizes == KINDS_SIZES
+    parameter_table(KINDS, KINDS_SIZES)
+    for side, tables in KINDS_SIZES.items():
+        for name in tables:
+            rest = {**KINDS_SIZES, side: {other: size for other, size in tables.items() if other != name}}
+            with pytest.raises(KeyError, match=name):
+                parameter_table(KINDS, rest)
+
+
+def test_tables_projections_and_maps_of_every_kind():
+    shapes = {name: parameter.shape for name, parameter in parameter_table(KINDS, KINDS_SIZES).items()}
+    tables = {name: shape for name, shape in shapes.items() if ".embedding." in name}
+    own = {f"{side}.embedding.{name}": size for side, named in KINDS_SIZES.items() for name, size in named.items()}
+    assert {name: shape[0] for name, shape in tables.items()} == {**own, "query.embedding.lately.age": 5}
+    assert tables["query.embedding.lately.genres"] == (6, 4), "as wide as the history, not as the candidate's table"
+    maps = {name: shape for name, shape in shapes.items() if ".history." in name or ".projection." in name}
+    assert maps == {
+        "query.history.lately.field.vector": (3, 4),
+        "query.history.lately.field.views": (1, 4),
+        "query.history.lately.field.uploaded": (1, 4),
+        "candidate.projection.vector": (3, 2),
+    }
+    assert shapes["context.gate.kernel"] == (16, 8) and shapes["context.gate.bias"] == (8,)
+    assert shapes["query.dense.0.kernel"] == (KINDS.query.combined_dim, 6)
+    assert shapes["context.dense.0.kernel"] == (KINDS.context.combined_dim, 8)
+
+
+def test_the_gate_is_there_where_contexts_are_merged_by_it():
+    names = set(parameter_table(kinds_config(), KINDS_SIZES))
+    assert not {name for name in names if name.startswith("context.gate")}
+
+
+def with_tower(**settings) -> RunConfig:
+    base = config()
+    query = Tower(features=base.query.features, **settings)
+    return base.model_copy(update={"query": query})
+
+
+def test_cross_layers_are_as_wide_as_the_features():
+    shapes = {name: part.shape for name, part in parameter_table(with_tower(cross_layers=2), SIZES).items()}
+    assert {name: shape for name, shape in shapes.items() if ".cross." in name} == {
+        "query.cross.0.kernel": (4, 4),
+        "query.cross.0.bias": (4,),
+        "query.cross.1.kernel": (4, 4),
+        "query.cross.1.bias": (4,),
+    }
+
+
+@pytest.mark.parametrize(
+    ("norm", "parts"),
+    [("none", set()), ("layer", {"scale", "offset"}), ("batch", {"scale", "offset", "mean", "variance"})],
+)
+def test_norms_stand_behind_hidden_layers_only(norm, parts):
+    table = parameter_table(with_tower(hidden_dims=(6, 5), norm=norm), SIZES)
+    norms = {name: parameter for name, parameter in table.items() if ".norm." in name}
+    assert set(norms) == {f"query.dense.{layer}.norm.{part}" for layer in (0, 1) for part in parts}
+    start = starts(table)
+    for name, parameter in norms.items():
+        part = name.rsplit(".", 1)[1]
+        assert parameter.shape == ((6,) if ".0." in name else (5,))
+        assert parameter.trained == (part in ("scale", "offset"))
+        assert not parameter.decays and not parameter.sparse
+        assert (start[name] == (1 if part in ("scale", "variance") else 0)).all()
 
 
 # ---------------------------------------------------------------- numbers that the loss learns

@@ -1,6 +1,6 @@
 """Where raw rows come from: `load` hands a configured source to its reader."""
 
-from retrieval_contract.config import FilesSource, MovieLensSource, SimulatedSource, Source
+from retrieval_contract.config import FilesSource, MovieLensSource, SimulatedSource, SimulatedVideoSource, Source
 from retrieval_contract.data.sources.raw import RawData, Truth
 
 __all__ = ["RawData", "Truth", "load"]
@@ -11,7 +11,7 @@ def load(source: Source, *, seed: int) -> RawData:
 
     Args:
         source: which one.
-        seed: of the simulated source; others do not use it.
+        seed: of the simulated sources; others do not use it.
 
     Returns:
         Checked rows.
@@ -24,6 +24,10 @@ def load(source: Source, *, seed: int) -> RawData:
         from retrieval_contract.data.sources.simulated import load as load_simulated
 
         return load_simulated(source, seed=seed)
+    if isinstance(source, SimulatedVideoSource):
+        from retrieval_contract.data.sources.simulated_video import load as load_simulated_video
+
+        return load_simulated_video(source, seed=seed)
     if isinstance(source, MovieLensSource):
         from retrieval_contract.data.sources.movielens import load as load_movielens
 

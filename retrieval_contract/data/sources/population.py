@@ -93,7 +93,7 @@ def draw_people(source: SimulatedSource, seed: int) -> People:
         demographics[name] = rows
         explained_QK += random.standard_normal((len(values), K))[rows] * np.sqrt(DEMOGRAPHIC_SHARE / 3)
     own_QK = random.standard_normal((Q, K)) * np.sqrt(1 - DEMOGRAPHIC_SHARE)
-    cold_Q = _choose(random, Q, source.cold_query_fraction)
+    cold_Q = choose(random, Q, source.cold_query_fraction)
     # A cold query has a tenth of the time, and a third of the activity, so that it stays short of history.
     activity_Q = random.lognormal(0.0, 0.8, Q) * np.where(cold_Q, 1 / 3, 1.0)
     return People(
@@ -121,12 +121,13 @@ def draw_catalogue(source: SimulatedSource, seed: int) -> Catalogue:
         served=softmax(source.preference_strength * interests_NK),
         popularity=popularity_N / popularity_N.sum(),
         appeal=appeal_N,
-        cold=_choose(random, N, source.cold_candidate_fraction),
+        cold=choose(random, N, source.cold_candidate_fraction),
         genres=_draw_genres(random, interests_NK, source.num_genres),
     )
 
 
-def _choose(random: np.random.Generator, count: int, fraction: float) -> BoolArray:
+def choose(random: np.random.Generator, count: int, fraction: float) -> BoolArray:
+    """Choose so many of `count`, rounded down: True for the chosen [count]."""
     chosen = np.zeros(count, bool)
     chosen[random.permutation(count)[: int(fraction * count)]] = True
     return chosen
@@ -142,6 +143,34 @@ def _draw_genres(random: np.random.Generator, interests_NK: Float64Array, num_ge
     return place_NG < wanted_N1
 
 
+class InterestTables:
+    """P(j | k) of every period, to look up and to draw from."""
+
+    def __init__(self, given_PKN: Float64Array) -> None:
+        """Take the probabilities; each row sums to 1."""
+        self.given_PKN = given_PKN
+        self._mean_PN = given_PKN.mean(axis=1)
+        cumulative_TN = np.cumsum(given_PKN, axis=2).reshape(-1, given_PKN.shape[2])
+        cumulative_TN /= cumulative_TN[:, -1:]
+        # One search for all T = P K tables: table i is moved to [i, i + 1].
+        self._cumulative = (cumulative_TN + np.arange(len(cumulative_TN))[:, None]).ravel()
+
+    def draw(self, interests_BK: Float64Array, period_B: Int64Array, uniform_B2: Float64Array) -> Int64Array:
+        """Turn two uniforms a row into a candidate row by inverse distribution functions: interest, then candidate."""
+        _, K, N = self.given_PKN.shape
+        cumulative_BK = np.cumsum(interests_BK, axis=1)
+        interest_B = np.minimum((cumulative_BK < uniform_B2[:, :1] * cumulative_BK[:, -1:]).sum(axis=1), K - 1)
+        table_B = period_B * K + interest_B
+        # The sum may round up to the next table's start.
+        wanted_B = np.minimum(table_B + uniform_B2[:, 1], np.nextafter(table_B + 1.0, 0.0))
+        return np.searchsorted(self._cumulative, wanted_B, side="right") - table_B * N
+
+    def fits(self, interests_BK: Float64Array, period_B: Int64Array, candidate_rows: Int64Array) -> Float64Array:
+        """How well candidates fit those who met them [B]: log p(j | q, t) - log of the mean over interests, in nats."""
+        probability_B = (interests_BK * self.given_PKN[period_B, :, candidate_rows]).sum(axis=1)
+        return np.log(probability_B / self._mean_PN[period_B, candidate_rows])
+
+
 class Choice:
     """The law that interactions are drawn from; the `Truth` of a simulated source."""
 
@@ -150,11 +179,9 @@ class Choice:
         self._strength, self._drift, self._people = source.preference_strength, source.drift, people
         weights_KN = (catalogue.popularity[:, None] * catalogue.served).T
         before_KN = np.where(catalogue.cold, 0.0, weights_KN)
-        self.given_PKN = np.stack([weights / weights.sum(axis=1, keepdims=True) for weights in (before_KN, weights_KN)])
-        cumulative_TN = np.cumsum(self.given_PKN, axis=2).reshape(-1, source.num_candidates)
-        cumulative_TN /= cumulative_TN[:, -1:]
-        # One search for all T = P K tables: table i is moved to [i, i + 1].
-        self._cumulative = (cumulative_TN + np.arange(len(cumulative_TN))[:, None]).ravel()
+        self.tables = InterestTables(
+            np.stack([weights / weights.sum(axis=1, keepdims=True) for weights in (before_KN, weights_KN)])
+        )
         self._row_of_id = {name: row for row, name in enumerate(query_ids(source.num_queries))}
         self._candidate_ids = tuple(candidate_ids(source.num_candidates))
 
@@ -169,16 +196,6 @@ class Choice:
         drifted_BK = self._people.interests[query_rows] + shift_B1 * self._people.later[query_rows]
         return softmax(self._strength * drifted_BK / np.sqrt(1 + shift_B1**2))
 
-    def draw(self, interests_BK: Float64Array, period_B: Int64Array, uniform_B2: Float64Array) -> Int64Array:
-        """Turn two uniforms a row into a candidate row by inverse distribution functions: interest, then candidate."""
-        _, K, N = self.given_PKN.shape
-        cumulative_BK = np.cumsum(interests_BK, axis=1)
-        interest_B = np.minimum((cumulative_BK < uniform_B2[:, :1] * cumulative_BK[:, -1:]).sum(axis=1), K - 1)
-        table_B = period_B * K + interest_B
-        # The sum may round up to the next table's start.
-        wanted_B = np.minimum(table_B + uniform_B2[:, 1], np.nextafter(table_B + 1.0, 0.0))
-        return np.searchsorted(self._cumulative, wanted_B, side="right") - table_B * N
-
     def log_probabilities(self, query_ids: Sequence[str], time: int) -> Float32Array:
         """Natural log of p(candidate | query) at Unix second `time`; see `raw.Truth`."""
         unknown = [name for name in query_ids if name not in self._row_of_id]
@@ -187,9 +204,15 @@ class Choice:
         rows = np.array([self._row_of_id[name] for name in query_ids], np.int64)
         gone = share_gone(np.array([time]))
         interests_BK = self.interests(rows, np.repeat(gone, len(rows)))
-        probabilities_BN = interests_BK @ self.given_PKN[int(gone[0] >= COLD_FROM)]
+        probabilities_BN = interests_BK @ self.tables.given_PKN[int(gone[0] >= COLD_FROM)]
         with np.errstate(divide="ignore"):
             return np.log(probabilities_BN).astype(np.float32)
+
+
+def chunks(total: int, size: int) -> list[slice]:
+    """Cut so many rows into slices of `size`, at least one row each."""
+    size = max(1, size)
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
 def share_gone(times: Int64Array) -> Float64Array:

@@ -19,6 +19,7 @@ from retrieval_contract.data.sources.population import (
     Float64Array,
     People,
     candidate_ids,
+    chunks,
     draw_catalogue,
     draw_people,
     query_ids,
@@ -110,20 +111,13 @@ def _draw_candidates(
 ) -> tuple[Int64Array, Float64Array]:
     """Candidate rows, and how well each fits its query: log p(j | q, t) - log of the mean over interests, in nats."""
     candidate_rows, fits = np.empty(len(times), np.int64), np.empty(len(times))
-    mean_PN = choice.given_PKN.mean(axis=1)
-    for part in _chunks(len(times), catalogue.served.shape[1]):
+    for part in chunks(len(times), CHUNK_CELLS // catalogue.served.shape[1]):
         gone = share_gone(times[part])
         period = (gone >= COLD_FROM).astype(np.int64)
         interests_BK = choice.interests(query_rows[part], gone)
-        drawn = choice.draw(interests_BK, period, random.random((len(gone), 2)))
-        probability = (interests_BK * choice.given_PKN[period, :, drawn]).sum(axis=1)
-        candidate_rows[part], fits[part] = drawn, np.log(probability / mean_PN[period, drawn])
+        drawn = choice.tables.draw(interests_BK, period, random.random((len(gone), 2)))
+        candidate_rows[part], fits[part] = drawn, choice.tables.fits(interests_BK, period, drawn)
     return candidate_rows, fits
-
-
-def _chunks(total: int, width: int) -> list[slice]:
-    rows = max(1, CHUNK_CELLS // width)
-    return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
 
 
 def _feedback(liking: Float64Array, random: np.random.Generator) -> dict[str, pa.Array]:
