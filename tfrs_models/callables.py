@@ -9,7 +9,7 @@ import tensorflow as tf
 from retrieval_contract.arrays import AnyArray, BankColumns, Batch, FeatureArrays, Float32Array
 from retrieval_contract.config import RunConfig
 from retrieval_contract.data.shards import shard
-from retrieval_contract.weights.names import VocabularySizes
+from retrieval_contract.weights.names import VocabularySizes, parameter_table
 from tfrs_models.inputs import any_length, batch_tensors, choose_device, feature_tensors
 from tfrs_models.negatives.columns import Columns
 from tfrs_models.negatives.replicas import num_replicas, replica, run, strategy
@@ -19,6 +19,8 @@ from tfrs_models.weights import assign, parameters_by_name
 
 CHUNK_ROWS = 4_096
 """Examples encoded at a time: bounds the memory of the hidden layers whatever the catalogue's size."""
+_CHUNK_PLACES = 65_536
+"""Places of lists and histories encoded at a time; of long ones fewer, since attention holds a number for each pair."""
 
 
 class TwoTowerEncoders:
@@ -46,29 +48,36 @@ class TwoTowerEncoders:
             UserError: weights that are missing, left over or of another shape; a device that is not there.
         """
         self._device = choose_device(device)
-        self._dim = config.vector_dim
+        several = [config.num_interests] if config.num_interests > 1 else []
+        self._query_shape, self._candidate_shape = [*several, config.vector_dim], [config.vector_dim]
         with tf.device(self._device):
             self._towers = TwoTower(config, sizes, dtype="float64")
             assign(self._towers, weights)
         self._compiled: dict[str, Any] = {}
 
     def encode_queries(self, features: FeatureArrays) -> Float32Array:
-        """Encoded query features, leading dimension B -> vectors [B, D], 1 appended where there is a candidate bias."""
-        return self._encode(self._towers.query_vectors, features)
+        """Encoded query features, leading dimension B -> vectors [B, D], 1 appended where there is a candidate bias.
+
+        A query tower of several interests gives [B, I, D].
+        """
+        return self._encode(self._towers.query_vectors, features, self._query_shape)
 
     def encode_candidates(self, features: FeatureArrays) -> Float32Array:
         """Encoded candidate features, leading dimension B -> vectors [B, D], temperature times bias appended."""
-        return self._encode(self._towers.candidate_vectors, features)
+        return self._encode(self._towers.candidate_vectors, features, self._candidate_shape)
 
-    def _encode(self, encode: Callable[..., tf.Tensor], features: FeatureArrays) -> Float32Array:
+    def _encode(self, encode: Callable[..., tf.Tensor], features: FeatureArrays, shape: list[int]) -> Float32Array:
         num_examples = len(next(iter(features.values())))
-        vectors_BD = np.empty((num_examples, self._dim), np.float32)
-        for start in range(0, num_examples, CHUNK_ROWS):
-            chunk = slice(start, start + CHUNK_ROWS)
+        lists = [values for values in features.values() if values.ndim > 1 and values.dtype.kind == "i"]
+        longest = max((values.shape[1] for values in lists), default=0)
+        num_rows = min(CHUNK_ROWS, max(_CHUNK_PLACES // max(longest, longest**2 // 128, 1), 1))
+        vectors = np.empty((num_examples, *shape), np.float32)
+        for start in range(0, num_examples, num_rows):
+            chunk = slice(start, start + num_rows)
             with tf.device(self._device):
                 tensors = feature_tensors({name: values[chunk] for name, values in features.items()})
-                vectors_BD[chunk] = self._function(encode, tensors)(tensors).numpy()
-        return vectors_BD
+                vectors[chunk] = self._function(encode, tensors)(tensors).numpy()
+        return vectors
 
     def _function(self, encode: Callable[..., tf.Tensor], tensors: Mapping[str, tf.Tensor]) -> Any:
         if encode.__name__ not in self._compiled:
@@ -93,7 +102,8 @@ def loss_and_gradients(
     Of several processes each is given the whole batch, takes its own rows, and returns what the whole batch gives.
 
     Args:
-        config: the run; dropout does not act, `training.chunk_size` does.
+        config: the run; dropout does not act and routing logits are the fixed ones, batch norm takes the batch's
+            statistics and moves none, `training.chunk_size` acts.
         sizes: rows of each vocabulary by side and feature.
         weights: by canonical name.
         batch: the batch.
@@ -102,13 +112,14 @@ def loss_and_gradients(
         bank: columns of earlier batches; none means none, whatever the config says.
 
     Returns:
-        Loss in nats per query, and the gradient of every parameter by canonical name, dense, of type `dtype`.
+        Loss in nats per query, and the gradient of every trained parameter by canonical name, dense, of type `dtype`.
     """
     strategy()
     model = RetrievalModel(config, sizes, dtype, catalogue)
     assign(model.towers, weights)
-    variables = parameters_by_name(model.towers)
-    own = shard(batch, replica(), num_replicas())
+    table = parameter_table(config, sizes)
+    variables = {name: variable for name, variable in parameters_by_name(model.towers).items() if table[name].trained}
+    own = batch if num_replicas() == 1 else shard(batch, replica(), num_replicas())
     columns = None if bank is None else _bank_tensors(bank, dtype)
 
     def find(inputs: Any) -> Any:

@@ -35,6 +35,17 @@ def test_chunks_change_nothing(problem, monkeypatch):
     assert len(whole) == 30
 
 
+def test_long_lists_are_encoded_fewer_at_a_time(problem, monkeypatch):
+    features = {name: np.concatenate([values] * 5) for name, values in problem.batches[0].query_features.items()}
+    encoders = _encoders(problem)
+    whole, sizes = encoders.encode_queries(features), []
+    cut = callables.feature_tensors
+    monkeypatch.setattr(callables, "feature_tensors", lambda arrays: sizes.append(len(arrays["age"])) or cut(arrays))
+    monkeypatch.setattr(callables, "_CHUNK_PLACES", 21)
+    np.testing.assert_array_equal(encoders.encode_queries(features), whole)
+    assert sizes == [7, 7, 7, 7, 2]
+
+
 def test_one_and_none(problem):
     encoders, features = _encoders(problem), problem.batches[0].candidate_features
     whole = encoders.encode_candidates(features)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from retrieval_contract.arrays import BankColumns, Batch, Impressions, KnownPositives, SampledColumns
-from retrieval_contract.config import RunConfig
+from retrieval_contract.config import RunConfig, looks_up_one_row, table_width
 from retrieval_contract.config_text import config_from_tree
 from retrieval_contract.weights.names import parameter_table
 
@@ -180,3 +180,134 @@ def _drawn(generator, shape):
         "rows": rows,
         "log_q": log_q,
     }
+
+
+@pytest.fixture
+def plant():
+    return _plant
+
+
+@pytest.fixture(scope="module")
+def module_plant():
+    return _plant
+
+
+def _plant(seed=0, num_rows=6, **branches):
+    """A problem of any towers: `plant(query={...}, candidate={...})`, arrays and weights drawn at random.
+
+    With `training.positions=all` the batch has as many sequences as rows; row 3 of every history is empty otherwise.
+    """
+    tree = {"optimizer": {"kind": "sgd"}, "model": {"dim": 4}, **branches}
+    tree["training"] = {"batch_size": num_rows, "device": "cpu", **tree.get("training", {})}
+    config = config_from_tree(tree, where="test")
+    generator = np.random.default_rng([4, seed])
+    sizes = _planted_sizes(config)
+    weights = {}
+    for name, parameter in parameter_table(config, sizes).items():
+        weights[name] = generator.normal(size=parameter.shape, scale=0.5).astype(np.float32)
+        if parameter.start == "embedding":
+            weights[name][0] = 0
+        if name.endswith("variance"):
+            weights[name] = np.abs(weights[name]) + 0.1
+    fields = {feature.name: feature for feature in config.candidate.features}
+    catalogue = _planted_features(generator, config.candidate, sizes["candidate"], NUM_CANDIDATES, fields)
+    batch = _planted_batch(generator, config, sizes, catalogue, num_rows, fields)
+    return Problem(config=config, sizes=sizes, weights=weights, batches=[batch], catalogue=catalogue)
+
+
+def _planted_sizes(config):
+    sizes = {side: {} for side in config.towers}
+    fields = {feature.name: feature for feature in config.candidate.features}
+    for side, tower in config.towers.items():
+        for place, feature in enumerate(tower.features):
+            if table_width(feature):
+                sizes[side][feature.name] = 5 + place
+            if feature.kind == "history" and not feature.shares:
+                sizes[side] |= {f"{feature.name}.{name}": 6 for name in feature.fields if table_width(fields[name])}
+    return sizes
+
+
+def _planted_features(generator, tower, sizes, num_rows, fields, prefix="", full=False):
+    arrays = {}
+    for feature in tower.features:
+        name = prefix + feature.name
+        if feature.kind == "history":
+            arrays |= _planted_history(generator, feature, sizes, num_rows, fields, full)
+            continue
+        arrays |= _planted_values(generator, feature, name, (num_rows,), 5)
+    return arrays
+
+
+def _planted_values(generator, feature, name, shape, size):
+    """What a feature is encoded to, for each place of a shape."""
+    if feature.kind in ("multivalent", "text"):
+        rows = generator.integers(1, size, (*shape, 3)).astype(np.int32)
+        rows *= np.arange(3) < generator.integers(0, 4, (*shape, 1))
+        weights = generator.uniform(0, 2, rows.shape).astype(np.float32) * (rows > 0)
+        weighs = getattr(feature, "weights_column", None) is not None
+        return {name: rows, **({f"{name}.weights": weights} if weighs else {})}
+    if looks_up_one_row(feature):
+        return {name: generator.integers(1, size, shape).astype(np.int32)}
+    numbers = feature.width if feature.kind == "dense" else feature.output_width
+    return {name: generator.normal(size=shape if numbers == 1 else (*shape, numbers)).astype(np.float32)}
+
+
+def _planted_history(generator, history, sizes, num_rows, fields, full):
+    length = history.max_length
+    counts = generator.integers(1, length + 1, num_rows)
+    counts[0] = length
+    if not full:
+        counts[3] = 0
+    there = np.arange(length) < counts[:, None]
+    arrays = {history.name: np.where(there, generator.integers(1, 5, there.shape) if history.ids else 1, 0)}
+    for name in history.fields:
+        arrays |= _planted_values(generator, fields[name], f"{history.name}.{name}", there.shape, 5)
+    if history.age_buckets:
+        arrays[f"{history.name}.ages"] = generator.integers(1, history.age_buckets + 1, there.shape)
+    if history.pooling.kind == "weighted_mean":
+        arrays[f"{history.name}.weights"] = generator.uniform(0.1, 2, there.shape).astype(np.float32)
+    return {
+        name: (values * there.reshape(there.shape + (1,) * (values.ndim - 2))).astype(
+            np.int32 if values.dtype.kind == "i" else np.float32
+        )
+        for name, values in arrays.items()
+    }
+
+
+def _planted_batch(generator, config, sizes, catalogue, num_rows, fields):
+    whole = config.training.positions == "all"
+    query = _planted_features(generator, config.query, sizes["query"], num_rows, fields, full=whole)
+    if config.context is not None:
+        query |= _planted_features(generator, config.context, sizes["context"], num_rows, fields, "context.")
+    places = None
+    if whole:
+        history = query[config.query.histories[0].name]
+        places = np.flatnonzero(history).astype(np.int32)
+        num_rows = len(places)
+    rows = generator.integers(0, NUM_CANDIDATES, num_rows).astype(np.int32)
+    return Batch(
+        query_features=query,
+        candidate_features={name: values[rows] for name, values in catalogue.items()},
+        query_rows=np.arange(num_rows, dtype=np.int32),
+        candidate_rows=rows,
+        log_q=np.log(generator.uniform(0.05, 0.3, NUM_CANDIDATES)).astype(np.float32)[rows],
+        weights=generator.uniform(0.5, 2, num_rows).astype(np.float32),
+        places=places,
+        **_planted_extras(generator, config.negatives, catalogue, num_rows),
+    )
+
+
+def _planted_extras(generator, negatives, catalogue, num_rows):
+    extras = {}
+    for name, shape in (("sampled", (negatives.sampled,)), ("impressions", (num_rows, negatives.impressions))):
+        if shape[-1]:
+            rows = generator.integers(0, NUM_CANDIDATES, shape).astype(np.int32)
+            features = {feature: values[rows.ravel()] for feature, values in catalogue.items()}
+            extras[name] = {"features": features, "rows": rows, "log_q": np.full(shape, -2, np.float32)}
+    found = {}
+    if "sampled" in extras:
+        found["sampled"] = SampledColumns(**extras["sampled"])
+    if "impressions" in extras:
+        allowed = generator.random(extras["impressions"]["rows"].shape) < 0.7
+        found["impressions"] = Impressions(**extras["impressions"], allowed=allowed)
+    return found

@@ -26,6 +26,8 @@ def batch_tensors(batch: Batch, dtype: str = "float32") -> dict[str, Any]:
         "log_q": tf.convert_to_tensor(batch.log_q.astype(dtype)),
         "weights": tf.convert_to_tensor(batch.weights.astype(dtype)),
     }
+    if batch.places is not None:
+        tensors["places"] = tf.convert_to_tensor(batch.places)
     if batch.sampled is not None:
         tensors["sampled"] = _drawn_tensors(batch.sampled, dtype)
     if batch.impressions is not None:

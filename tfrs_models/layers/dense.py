@@ -7,6 +7,7 @@ from typing import Literal
 import tensorflow as tf
 
 from tfrs_models.layers.dropout import dropout
+from tfrs_models.layers.norm import BatchNorm, LayerNorm, Moments
 
 
 def _gelu(x: tf.Tensor) -> tf.Tensor:
@@ -24,9 +25,10 @@ ACTIVATIONS = {
 
 
 class DenseLayers(tf.keras.layers.Layer):
-    """Hidden layers, each with activation and dropout, and a last linear layer; none at all is the identity.
+    """Hidden layers, each with norm, activation and dropout, and a last linear layer; none at all is the identity.
 
-    `x' = dropout(activation(x @ kernel + bias))` for all but the last, `x' = x @ kernel + bias` for the last.
+    `x' = dropout(activation(norm(x @ kernel + bias)))` for all but the last, with `residual` plus x where widths are
+    equal; `x' = x @ kernel + bias` for the last.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class DenseLayers(tf.keras.layers.Layer):
         activation: Literal["relu", "gelu", "silu", "tanh"] = "relu",
         dropout: float = 0.0,
         dtype: str = "float32",
+        norm: Literal["none", "batch", "layer"] = "none",
+        residual: bool = False,
     ) -> None:
         """Create kernels and biases, zero until weights are assigned.
 
@@ -43,22 +47,33 @@ class DenseLayers(tf.keras.layers.Layer):
             activation: of the hidden layers.
             dropout: rate after each hidden layer, in training.
             dtype: of weights and results.
+            norm: of the hidden layers, between kernel and activation.
+            residual: whether a hidden layer's input is added to its output, where their widths are equal.
         """
         super().__init__(dtype=dtype)
         self.activation = ACTIVATIONS[activation]
         self.rate = dropout
         self.layers = [_dense(width_in, width_out, dtype) for width_in, width_out in layer_dims]
+        hidden = layer_dims[:-1]
+        self.residual = [residual and width_in == width_out for width_in, width_out in hidden]
+        make = BatchNorm if norm == "batch" else LayerNorm
+        self.norms = [] if norm == "none" else [make(width_out, dtype) for _, width_out in hidden]
 
-    def call(self, x_BF: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> tf.Tensor:
+    def call(self, x_BF: tf.Tensor, dropout_seed: tf.Tensor | None = None, moments: Moments | None = None) -> tf.Tensor:
         """Combined features [B, F] -> vectors [B, out of the last layer].
 
         Args:
             x_BF: combined features.
             dropout_seed: seed [2] of this tower at this step; none means serving.
+            moments: takes down what batch norms see, in training; none means serving.
         """
         # From 1: dropout number 0 of a tower is the features'.
         for number, layer in enumerate(self.layers[:-1], start=1):
-            x_BF = dropout(self.activation(layer(x_BF)), self.rate, dropout_seed, number)
+            y_BF = layer(x_BF)
+            if self.norms:
+                y_BF = self.norms[number - 1](y_BF, moments=moments)
+            y_BF = dropout(self.activation(y_BF), self.rate, dropout_seed, number)
+            x_BF = y_BF + x_BF if self.residual[number - 1] else y_BF
         return self.layers[-1](x_BF) if self.layers else x_BF
 
 

@@ -67,3 +67,20 @@ def test_gradient_numerically():
     layers = _layers([(2, 3), (3, 2)], activation="gelu")
     analytic, numeric = tf.test.compute_gradient(layers, [tf.constant(X)], delta=1e-5)
     np.testing.assert_allclose(analytic[0], numeric[0], atol=1e-8)
+
+
+def test_norm_and_residual_by_hand():
+    """Norm between kernel and activation; the input is added where widths are equal, never at the last layer."""
+    generator = np.random.default_rng(0)
+    layers = DenseLayers([(3, 4), (4, 4), (4, 4)], "tanh", 0.0, "float64", norm="layer", residual=True)
+    for variable in layers.variables:
+        variable.assign(generator.normal(size=variable.shape))
+    start = x = generator.normal(size=(5, 3))
+    for number, (layer, norm) in enumerate(zip(layers.layers, layers.norms, strict=False)):
+        y = x @ layer.kernel.numpy() + layer.bias.numpy()
+        y = (y - y.mean(axis=1, keepdims=True)) / np.sqrt(y.var(axis=1, keepdims=True) + 1e-6)
+        y = np.tanh(y * norm.parts["scale"].numpy() + norm.parts["offset"].numpy())
+        x = y + x if number else y
+    x = x @ layers.layers[2].kernel.numpy() + layers.layers[2].bias.numpy()
+    assert len(layers.norms) == 2
+    np.testing.assert_allclose(layers(tf.constant(start)), x, rtol=1e-12)

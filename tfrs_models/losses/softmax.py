@@ -1,11 +1,14 @@
 """Losses that compare a positive with the log-sum of a row's columns.
 
-Letters: B queries in the batch, N candidates scored.
+Letters: B queries in the batch, N candidates scored, D vector width, b rows of a block, H pairs that are left out.
 """
 
 from collections.abc import Callable
 
 import tensorflow as tf
+
+_BLOCK_NUMBERS = 2**22
+"""Logits that are held at a time where there is no array of all of them."""
 
 
 def softmax_cross_entropy(
@@ -30,6 +33,98 @@ def softmax_cross_entropy(
         Loss, scalar, nats per query; 0 where all weights are 0; infinite where a row with weight has lost its positive.
     """
     return weighted_mean(_cross_entropy(logits_BN, _places(logits_BN, positive_columns_B)), weights_B, total_weight)
+
+
+def catalogue_cross_entropy(
+    scaled_BD: tf.Tensor,
+    vectors_ND: tf.Tensor,
+    bias_N: tf.Tensor | None,
+    weights_B: tf.Tensor,
+    positive_columns_B: tf.Tensor,
+    total_weight: tf.Tensor | None = None,
+    gone: tuple[tf.Tensor, tf.Tensor] | None = None,
+) -> tf.Tensor:
+    """`softmax_cross_entropy` from the vectors: logits `<q_i, v_j> + b_j`, of which no array [B, N] exists.
+
+    A block of rows at a time, and its gradient on the way, while its logits are at hand.
+
+    Args:
+        scaled_BD: query vectors over the temperature q [B, D].
+        vectors_ND: candidate vectors v [N, D].
+        bias_N: candidate bias b [N]; none means none.
+        weights_B: sample weights [B]; a row of weight 0 counts as deleted.
+        positive_columns_B: column of each row's positive [B].
+        total_weight: as in `softmax_cross_entropy`.
+        gone: row, ascending, and column of what is left out, both [H]; no positive among them; none leaves out nothing.
+
+    Returns:
+        Loss, scalar, nats per query; it can be differentiated once.
+    """
+    weights_B = tf.cast(weights_B, scaled_BD.dtype)
+    total = tf.reduce_sum(weights_B) if total_weight is None else tf.cast(total_weight, scaled_BD.dtype)
+    share_B = tf.stop_gradient(weights_B / tf.where(total == 0, tf.ones_like(total), total))
+    # Selected, not multiplied: 0 times a vector that is not finite is not 0.
+    scaled_BD = tf.where(share_B[:, None] == 0, tf.zeros_like(scaled_BD), scaled_BD)
+
+    @tf.custom_gradient
+    def find(
+        scaled_BD: tf.Tensor, vectors_ND: tf.Tensor, bias_N: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+        loss, *found = _in_blocks(scaled_BD, vectors_ND, bias_N, share_B, positive_columns_B, gone)
+        return loss, lambda upstream: [upstream * x for x in found]
+
+    return find(scaled_BD, vectors_ND, tf.zeros_like(vectors_ND[:, 0]) if bias_N is None else bias_N)
+
+
+def _in_blocks(
+    scaled_BD: tf.Tensor,
+    vectors_ND: tf.Tensor,
+    bias_N: tf.Tensor,
+    share_B: tf.Tensor,
+    positive_columns_B: tf.Tensor,
+    gone: tuple[tf.Tensor, tf.Tensor] | None,
+) -> tuple[tf.Tensor, ...]:
+    """`sum_i w_i l_i`, scalar, where w_i is `share_B`; and its gradients on queries, vectors and bias."""
+    num_rows = tf.shape(scaled_BD)[0]
+    block_size = tf.maximum(_BLOCK_NUMBERS // tf.shape(vectors_ND)[0], 1)
+    num_blocks = -(-num_rows // block_size)
+
+    def block(
+        number: tf.Tensor, loss: tf.Tensor, on_rows: tf.TensorArray, on_vectors_ND: tf.Tensor, on_bias_N: tf.Tensor
+    ) -> tuple[object, ...]:
+        rows = slice(number * block_size, (number + 1) * block_size)
+        scaled_bD, share_b = scaled_BD[rows], share_B[rows]
+        logits_bN = tf.matmul(scaled_bD, vectors_ND, transpose_b=True) + bias_N
+        if gone is not None:
+            logits_bN = _without(logits_bN, gone, rows.start)
+        places_b2 = _places(logits_bN, positive_columns_B[rows])
+        exp_bN, sum_b, highest_b = _scaled_exp(logits_bN)
+        loss_b = tf.math.log(sum_b) + highest_b - tf.gather_nd(logits_bN, places_b2)
+        on_logits_bN = tf.tensor_scatter_nd_sub(exp_bN * (share_b / sum_b)[:, None], places_b2, share_b)
+        return (
+            number + 1,
+            loss + tf.reduce_sum(share_b * loss_b),
+            on_rows.write(number, tf.matmul(on_logits_bN, vectors_ND)),
+            on_vectors_ND + tf.matmul(on_logits_bN, scaled_bD, transpose_a=True),
+            on_bias_N + tf.reduce_sum(on_logits_bN, axis=0),
+        )
+
+    shape = [None, vectors_ND.shape[1]]
+    on_rows = tf.TensorArray(scaled_BD.dtype, size=num_blocks, element_shape=shape, infer_shape=False)
+    start = (0, tf.zeros([], scaled_BD.dtype), on_rows, tf.zeros_like(vectors_ND), tf.zeros_like(bias_N))
+    _, loss, on_rows, on_vectors_ND, on_bias_N = tf.while_loop(
+        lambda number, *_: number < num_blocks, block, start, parallel_iterations=1
+    )
+    return loss, on_rows.concat(), on_vectors_ND, on_bias_N
+
+
+def _without(logits_bN: tf.Tensor, gone: tuple[tf.Tensor, tf.Tensor], first: tf.Tensor) -> tf.Tensor:
+    """The logits of a block that begins with row `first`, -inf where a column is gone."""
+    rows_H, columns_H = gone
+    begin, end = tf.unstack(tf.searchsorted(rows_H, tf.stack([first, first + tf.shape(logits_bN)[0]])))
+    places_H2 = tf.stack([rows_H[begin:end] - first, columns_H[begin:end]], axis=1)
+    out_H = tf.fill([end - begin], tf.constant(float("-inf"), logits_bN.dtype))
+    return tf.tensor_scatter_nd_update(logits_bN, places_H2, out_H)
 
 
 def refined_softmax(

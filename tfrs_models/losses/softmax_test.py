@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrs_models.losses.softmax import refined_softmax, softmax_cross_entropy
+import tfrs_models.losses.softmax as softmax_module
+from tfrs_models.losses.softmax import catalogue_cross_entropy, refined_softmax, softmax_cross_entropy
 
 INF = float("inf")
 LOGITS = tf.constant([[1.0, 2.0, 0.5], [0.0, 0.0, 0.0], [-1.0, 3.0, 2.0]], tf.float64)
@@ -233,3 +234,57 @@ def test_refined_edges():
 
 def test_refined_float64_stays_float64():
     assert refined_softmax(LOGITS, ONES, POSITIVES, None, log_q_N=tf.cast(LOG_Q, tf.float32)).dtype == tf.float64
+
+
+def _catalogue_problem():
+    generator = np.random.default_rng(5)
+    query, vectors, bias = (tf.constant(generator.normal(size=shape)) for shape in ((7, 3), (5, 3), (5,)))
+    weights = tf.constant([1.0, 0.5, 2, 0, 1, 1, 3], tf.float64)
+    return query, vectors, bias, weights, tf.constant([0, 4, 4, 1, 2, 3, 0])
+
+
+@pytest.mark.parametrize("block_numbers", [1, 12, 1_000])
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_over_a_catalogue_from_the_vectors_it_is_the_same_loss(monkeypatch, block_numbers, masks, has_bias):
+    monkeypatch.setattr(softmax_module, "_BLOCK_NUMBERS", block_numbers)
+    query, vectors, bias, weights, positives = _catalogue_problem()
+    gone = (tf.constant([0, 0, 2, 6]), tf.constant([1, 2, 0, 4])) if masks else None
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([query, vectors, bias])
+        logits = tf.matmul(query / 0.5, vectors, transpose_b=True) + (bias if has_bias else 0)
+        if masks:
+            out = tf.fill([4], tf.constant(-np.inf, tf.float64))
+            logits = tf.tensor_scatter_nd_update(logits, tf.stack(gone, axis=1), out)
+        want = softmax_cross_entropy(logits, weights, positives, tf.constant(11.0, tf.float64))
+        found = catalogue_cross_entropy(
+            query / 0.5, vectors, bias if has_bias else None, weights, positives, tf.constant(11.0), gone
+        )
+    np.testing.assert_allclose(found, want, rtol=1e-13)
+    sources = [query, vectors, bias] if has_bias else [query, vectors]
+    for got, expected in zip(tape.gradient(found, sources), tape.gradient(want, sources), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-15)
+
+
+def test_over_a_catalogue_a_row_without_weight_counts_as_deleted():
+    query, vectors, _, weights, positives = _catalogue_problem()
+    spoiled = tf.constant(np.where(weights.numpy()[:, None] == 0, np.nan, query.numpy()))
+    with tf.GradientTape() as tape:
+        tape.watch([spoiled, vectors])
+        loss = catalogue_cross_entropy(spoiled, vectors, None, weights, positives)
+    assert loss == catalogue_cross_entropy(query, vectors, None, weights, positives)
+    on_query, on_vectors = tape.gradient(loss, [spoiled, vectors])
+    assert not on_query.numpy()[3].any()
+    assert np.isfinite(on_vectors).all()
+    nothing = catalogue_cross_entropy(spoiled, vectors, None, tf.zeros_like(weights), positives)
+    assert nothing == 0
+
+
+def test_over_a_catalogue_every_length_goes_through_one_trace():
+    query, vectors, _, weights, positives = _catalogue_problem()
+    spec = [tf.TensorSpec([None, 3], tf.float64), tf.TensorSpec([None], tf.float64), tf.TensorSpec([None], tf.int32)]
+    found = tf.function(lambda q, w, p: catalogue_cross_entropy(q, vectors, None, w, p), input_signature=spec)
+    for rows in (7, 4):
+        logits = tf.matmul(query[:rows], vectors, transpose_b=True)
+        want = softmax_cross_entropy(logits, weights[:rows], positives[:rows])
+        np.testing.assert_allclose(found(query[:rows], weights[:rows], positives[:rows]), want, rtol=1e-13)

@@ -14,7 +14,7 @@ import tensorflow_recommenders as tfrs
 from retrieval_contract.config import Loss, Negatives
 from tfrs_models.losses.pairwise import bpr, contrastive, triplet
 from tfrs_models.losses.pointwise import gbce, sigmoid
-from tfrs_models.losses.softmax import refined_softmax, softmax_cross_entropy
+from tfrs_models.losses.softmax import catalogue_cross_entropy, refined_softmax, softmax_cross_entropy
 from tfrs_models.negatives.bank import log_sum
 from tfrs_models.negatives.columns import Columns
 from tfrs_models.negatives.hardest import keep_hardest
@@ -77,6 +77,16 @@ class RetrievalTask(tfrs.tasks.Retrieval):
             impressions: each row's own columns, [B, X] in place of [N]; none means none.
             impressions_allowed_BX: False where a row has no impression [B, X].
         """
+        if self._needs_no_logits:
+            return catalogue_cross_entropy(
+                query_BD / temperature,
+                columns.vectors_ND,
+                columns.bias_N,
+                weights_B,
+                positive_columns_B,
+                total_weight,
+                self._gone(positive_columns_B, known_positives),
+            )
         masked = functools.partial(self._masked, known_positives=known_positives)
         logits_BN = self._logits(query_BD, columns, temperature)
         if allowed_BN is not None:
@@ -102,6 +112,22 @@ class RetrievalTask(tfrs.tasks.Retrieval):
         if self.negatives.hardest is not None:
             logits_BN = keep_hardest(logits_BN, positive_columns_B, self.negatives.hardest)
         return self._loss_of(logits_BN, weights_B, positive_columns_B, total_weight, log_q_N, sigmoid_bias)
+
+    @property
+    def _needs_no_logits(self) -> bool:
+        """True where the loss can be found from the vectors: over the whole catalogue, not over its hardest."""
+        return self.settings.kind == "full_softmax" and self.negatives.hardest is None
+
+    def _gone(
+        self, positive_columns_B: tf.Tensor, known_positives: Mapping[str, tf.Tensor] | None
+    ) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """Row and entity row of the known positives that are masked, the rows' own positives apart."""
+        if not self.negatives.mask_known_positives:
+            return None
+        assert known_positives is not None, "the batch carries the known positives where they are to be masked"
+        places_M, rows_M = known_positives["places"], known_positives["rows"]
+        others_M = rows_M != tf.gather(positive_columns_B, places_M)
+        return tf.boolean_mask(places_M, others_M), tf.boolean_mask(rows_M, others_M)
 
     @property
     def _sums_the_bank(self) -> bool:

@@ -8,12 +8,14 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from retrieval_contract.arrays import FeatureArrays
-from retrieval_contract.config import RunConfig
+from retrieval_contract.config import MindPooling, RunConfig
 from retrieval_contract.weights.names import VocabularySizes, parameter_table
 from tfrs_models.inputs import feature_tensors
 from tfrs_models.layers.dropout import fold_in
+from tfrs_models.layers.norm import Moments
 from tfrs_models.negatives.columns import Columns, joined
 from tfrs_models.negatives.replicas import gathered, num_replicas, replica, summed
+from tfrs_models.tasks.interests import attend_label, choose_interest
 from tfrs_models.tasks.retrieval import RetrievalTask
 from tfrs_models.towers.two_tower import TwoTower
 from tfrs_models.training.cached_gradient import encode_in_chunks, gradient_in_blocks, pull_back
@@ -35,9 +37,11 @@ class Step(NamedTuple):
     loss: tf.Tensor
     """Scalar, nats per query."""
     gradients: Gradients
-    """Of every parameter, by canonical name."""
+    """Of every trained parameter, by canonical name."""
     positives: Columns
     """The batch's positives as they were encoded, without gradient: what the plain bank takes."""
+    moments: Moments
+    """What batch norms saw, for their moving statistics to follow."""
 
 
 class RetrievalModel(tfrs.Model):
@@ -63,7 +67,11 @@ class RetrievalModel(tfrs.Model):
         self.towers = TwoTower(config, sizes, dtype)
         num_candidates = 0 if catalogue is None else len(next(iter(catalogue.values())))
         self.task = RetrievalTask(config.loss, config.negatives, num_candidates)
-        self.drops = any(tower.dropout or tower.feature_dropout for tower in (config.query, config.candidate))
+        self.draws = _draws(config)
+        self._power = next(
+            (h.pooling.power for h in config.query.histories if isinstance(h.pooling, MindPooling)), None
+        )
+        self._candidates_together = config.candidate.norm == "batch"
         encodes_all = catalogue is not None and config.loss.kind == "full_softmax"
         self._catalogue = feature_tensors(catalogue) if catalogue is not None and encodes_all else None
         self._dim, self._float, self._chunk_size = config.model.dim, dtype, config.training.chunk_size
@@ -78,13 +86,15 @@ class RetrievalModel(tfrs.Model):
     ) -> tf.Tensor:
         """Batch -> loss, scalar, nats per query; of several processes, this one's part of it.
 
+        Batch norms take the batch's statistics, in training or not.
+
         Args:
             inputs: from `inputs.batch_tensors`; of several processes, this one's rows.
-            training: whether dropout acts.
-            dropout_seed: seed [2] of this batch at this step, int64; needed where dropout acts.
+            training: whether dropout acts, and routing logits are drawn.
+            dropout_seed: seed [2] of this batch at this step, int64; needed where something is drawn.
             bank: columns of earlier batches; none means none.
         """
-        embedded = self._encode_all(inputs, self._seed(training, dropout_seed))
+        embedded = self._encode_all(inputs, self._seed(training, dropout_seed), [])
         return self._loss(_own(embedded, inputs), self._columns(embedded, inputs)[0], self._rows(inputs), bank)
 
     def loss_and_gradients(
@@ -99,32 +109,33 @@ class RetrievalModel(tfrs.Model):
         """Loss of a batch and its gradients; of several processes, of the batch that they share.
 
         Args:
-            variables: every parameter, by canonical name.
+            variables: every trained parameter, by canonical name.
             inputs: as in `compute_loss`, and so the others.
-            training: whether dropout acts.
+            training: as there.
             dropout_seed: seed of this batch at this step.
             bank: columns of earlier batches.
         """
         seed = self._seed(training, dropout_seed)
+        moments: Moments = []
         find = self._at_once if self._chunk_size is None else self._in_chunks
-        loss, gradients, positives = find(variables, inputs, seed, bank)
+        loss, gradients, positives = find(variables, inputs, seed, bank, moments)
         detached = Columns(*(None if x is None else tf.stop_gradient(x) for x in positives))
-        return Step(summed(loss), over_replicas(gradients), detached)
+        return Step(summed(loss), over_replicas(gradients), detached, moments)
 
     def _at_once(
-        self, variables: _Variables, inputs: _Inputs, seed: tf.Tensor | None, bank: Columns | None
+        self, variables: _Variables, inputs: _Inputs, seed: tf.Tensor | None, bank: Columns | None, moments: Moments
     ) -> tuple[tf.Tensor, Gradients, Columns]:
         """This process's part of the loss and of its gradients, and the positives of all processes."""
         with tf.GradientTape() as tape:
-            embedded = self._encode_all(inputs, seed)
+            embedded = self._encode_all(inputs, seed, moments)
             columns, positives = self._columns(embedded, inputs)
             loss = self._loss(_own(embedded, inputs), columns, self._rows(inputs), bank)
         return loss, tape.gradient(loss, dict(variables)), positives
 
     def _in_chunks(
-        self, variables: _Variables, inputs: _Inputs, seed: tf.Tensor | None, bank: Columns | None
+        self, variables: _Variables, inputs: _Inputs, seed: tf.Tensor | None, bank: Columns | None, moments: Moments
     ) -> tuple[tf.Tensor, Gradients, Columns]:
-        """As `_at_once`, by cached gradients."""
+        """As `_at_once`, by cached gradients; with batch norm there are no chunks, so there are no moments."""
         assert self._chunk_size is not None, "without a chunk size there are no chunks"
         size, sources = self._chunk_size, self._sources(inputs)
         encoders = {name: functools.partial(self._encode_chunk, name, seed) for name in sources}
@@ -136,10 +147,18 @@ class RetrievalModel(tfrs.Model):
         loss, on_embedded, on_loss = self._on_embedded(variables, embedded, columns, inputs, bank)
         found = [on_loss]
         for name, features in sources.items():
-            side = "query." if name == "query" else "candidate."
-            reads = {name: variable for name, variable in variables.items() if name.startswith(side)}
+            reads = self._read_by(name, variables)
             found.append(pull_back(encoders[name], features, on_embedded[name], reads, self._sparse, size))
         return loss, {name: add_up([part[name] for part in found if name in part]) for name in variables}, positives
+
+    def _read_by(self, source: str, variables: _Variables) -> _Variables:
+        """What the encoder of a source reads, tables that it shares among them."""
+        towers = self.towers
+        if source != "query":
+            return {name: variable for name, variable in variables.items() if name.startswith("candidate.")}
+        parts = [part for part in (towers.query, towers.context, towers.merge) if part is not None]
+        read = {variable.ref() for part in parts for variable in part.variables}
+        return {name: variable for name, variable in variables.items() if variable.ref() in read}
 
     def _on_embedded(
         self, variables: _Variables, embedded: _Embedded, columns: Columns, inputs: _Inputs, bank: Columns | None
@@ -170,8 +189,8 @@ class RetrievalModel(tfrs.Model):
     # ---------------------------------------------------------------- vectors
 
     def _seed(self, training: bool, dropout_seed: tf.Tensor | None) -> tf.Tensor | None:
-        assert dropout_seed is not None or not (training and self.drops), "dropout without a seed cannot be resumed"
-        return dropout_seed if training and self.drops else None
+        assert dropout_seed is not None or not (training and self.draws), "dropout without a seed cannot be resumed"
+        return dropout_seed if training and self.draws else None
 
     def _sources(self, inputs: _Inputs) -> dict[str, Mapping[str, tf.Tensor]]:
         """What is encoded for a batch: features by source."""
@@ -185,23 +204,60 @@ class RetrievalModel(tfrs.Model):
         """Shape of each thing that an example of a source is encoded to."""
         return [[self._dim]] if source == "query" or self.towers.bias_table is None else [[self._dim], []]
 
-    def _encode_all(self, inputs: _Inputs, seed: tf.Tensor | None) -> _Embedded:
+    def _encode_all(self, inputs: _Inputs, seed: tf.Tensor | None, moments: Moments) -> _Embedded:
         sources = self._sources(inputs)
-        return {name: self._encode(name, features, _stream(name, seed)) for name, features in sources.items()}
+        query_BD = self.towers.encode_query(
+            sources.pop("query"), _stream("query", seed), moments, places_P=inputs.get("places")
+        )
+        if self._candidates_together:
+            embedded = self._encode_together(sources, seed, moments)
+        else:
+            embedded = {
+                name: self._encode_candidates(features, _stream(name, seed), moments)
+                for name, features in sources.items()
+            }
+        return {"query": [self._one_vector(query_BD, embedded, inputs)], **embedded}
+
+    def _encode_together(
+        self, sources: Mapping[str, Mapping[str, tf.Tensor]], seed: tf.Tensor | None, moments: Moments
+    ) -> _Embedded:
+        """Candidates of all sources in one pass: batch norm takes its statistics over all of them."""
+        first = next(iter(sources))
+        features = {name: tf.concat([source[name] for source in sources.values()], axis=0) for name in sources[first]}
+        sizes = [tf.shape(next(iter(source.values())))[0] for source in sources.values()]
+        parts = [
+            tf.split(x, sizes, num=len(sizes)) for x in self._encode_candidates(features, _stream(first, seed), moments)
+        ]
+        return {name: list(pieces) for name, pieces in zip(sources, zip(*parts, strict=True), strict=True)}
+
+    def _one_vector(self, query: tf.Tensor, embedded: _Embedded, inputs: _Inputs) -> tf.Tensor:
+        """Query vectors [B, D]; of several interests, what each row's positive makes of them."""
+        if query.shape.rank == 2:
+            return query
+        if self._catalogue is None:
+            positive_BD = embedded["positives"][0]
+        else:
+            positive_BD = tf.gather(embedded["catalogue"][0], inputs["candidate_rows"])
+        if self._power is None:
+            return choose_interest(query, positive_BD)
+        return attend_label(query, positive_BD, self._power)
 
     def _encode_chunk(
         self, source: str, seed: tf.Tensor | None, features: Mapping[str, tf.Tensor], number: tf.Tensor
     ) -> list[tf.Tensor]:
         """Encode one chunk; its dropout is a function of seed, source and number, so that both passes draw the same."""
         stream = _stream(source, seed)
-        return self._encode(source, features, None if stream is None else fold_in(stream, _CHUNK_STREAMS + number))
-
-    def _encode(self, source: str, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None) -> list[tf.Tensor]:
-        """Vectors [n, D], and the candidate bias [n] where the model has one."""
+        stream = None if stream is None else fold_in(stream, _CHUNK_STREAMS + number)
         if source == "query":
-            return [self.towers.encode_query(features, seed)]
+            return [self.towers.encode_query(features, stream)]
+        return self._encode_candidates(features, stream, None)
+
+    def _encode_candidates(
+        self, features: Mapping[str, tf.Tensor], seed: tf.Tensor | None, moments: Moments | None
+    ) -> list[tf.Tensor]:
+        """Vectors [n, D], and the candidate bias [n] where the model has one."""
         bias_N = self.towers.candidate_bias(features)
-        return [self.towers.encode_candidate(features, seed), *([] if bias_N is None else [bias_N])]
+        return [self.towers.encode_candidate(features, seed, moments), *([] if bias_N is None else [bias_N])]
 
     def _columns(self, embedded: _Embedded, inputs: _Inputs) -> tuple[Columns, Columns]:
         """Columns that all rows share, bank apart; and the batch's positives, of all processes."""
@@ -263,6 +319,15 @@ class RetrievalModel(tfrs.Model):
             known_positives=rows.get("known_positives"),
             **shown,
         )
+
+
+def _draws(config: RunConfig) -> bool:
+    """True where training draws anything: dropout, or routing logits."""
+    towers = config.towers.values()
+    histories = [history for tower in towers for history in tower.histories]
+    rates = [rate for tower in towers for rate in (tower.dropout, tower.feature_dropout)]
+    rates += [rate for history in histories for rate in (history.dropout, getattr(history.pooling, "dropout", 0.0))]
+    return any(rates) or any(isinstance(history.pooling, MindPooling) for history in histories)
 
 
 def _second(embedded: list[tf.Tensor]) -> tf.Tensor | None:

@@ -100,5 +100,5 @@ def test_sources_of_candidates_draw_their_dropout_apart(build):
         "log_q": inputs["log_q"],
     }
     for seed, same in ((None, True), (SEED, False)):
-        embedded = model._encode_all(inputs, seed)
+        embedded = model._encode_all(inputs, seed, [])
         assert (embedded["positives"][0].numpy() == embedded["sampled"][0].numpy()).all() == same

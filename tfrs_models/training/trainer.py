@@ -9,10 +9,12 @@ import tensorflow as tf
 from retrieval_contract.arrays import AnyArray, Batch, FeatureArrays
 from retrieval_contract.config import RunConfig
 from retrieval_contract.data.shards import shard
+from retrieval_contract.errors import UserError
 from retrieval_contract.stack import StepResult, TrainerState
 from retrieval_contract.weights.names import VocabularySizes, parameter_table
 from tfrs_models.inputs import any_length, batch_tensors, choose_device
 from tfrs_models.layers.dropout import fold_in
+from tfrs_models.layers.norm import Moments
 from tfrs_models.negatives.bank import NegativeBank
 from tfrs_models.negatives.columns import Columns
 from tfrs_models.negatives.replicas import gathered, num_replicas, replica, run, strategy
@@ -48,8 +50,10 @@ class TwoTowerTrainer:
             catalogue: encoded features of all candidates, leading dimension V.
 
         Raises:
-            UserError: arrays that are missing, left over or of another shape; a device that is not there.
+            UserError: arrays that are missing, left over or of another shape; a device that is not there; batch norm
+                with several processes.
         """
+        _refuse_batch_norm_of_several(config)
         strategy()
         tf.config.experimental.enable_op_determinism()
         self._seed = config.seed
@@ -60,7 +64,9 @@ class TwoTowerTrainer:
         with tf.device(self._device):
             self._model = RetrievalModel(config, sizes, catalogue=catalogue)
             self._weights = parameters_by_name(self._model.towers)
-            self._optimizer = make_optimizer(config.optimizer, self._weights, parameter_table(config, sizes))
+            table = parameter_table(config, sizes)
+            self._trained = {name: variable for name, variable in self._weights.items() if table[name].trained}
+            self._optimizer = make_optimizer(config.optimizer, self._trained, table)
             self._done = tf.Variable(0, dtype=tf.int64, trainable=False)
             self._bank = self._average = None
             if negatives.num_batches:
@@ -84,7 +90,8 @@ class TwoTowerTrainer:
             finite nothing has moved: no weight, no slot, not the bank, not the number of steps.
         """
         with tf.device(self._device):
-            own = [shard(batch, replica(), num_replicas()) for batch in batches]
+            alone = num_replicas() == 1
+            own = batches if alone else [shard(batch, replica(), num_replicas()) for batch in batches]
             tensors = tuple(batch_tensors(batch) for batch in own)
             if self._compiled is None:
                 signature = [any_length(tensors), tf.TensorSpec([], tf.float64)]
@@ -133,7 +140,7 @@ class TwoTowerTrainer:
         bank = self._bank_columns(done)
         results = [
             self._model.loss_and_gradients(
-                self._weights, batch, training=True, dropout_seed=fold_in(seed_2, number), bank=bank
+                self._trained, batch, training=True, dropout_seed=fold_in(seed_2, number), bank=bank
             )
             for number, batch in enumerate(batches)
         ]
@@ -141,13 +148,16 @@ class TwoTowerTrainer:
         loss = tf.add_n([result.loss for result in results]) / len(results)
         clipped, norm = clip_by_global_norm(_mean([result.gradients for result in results]), self._clip_norm)
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
-        tf.cond(finite, lambda: self._move(clipped, learning_rate), lambda: None)
+        moments = [moment for result in results for moment in result.moments]
+        tf.cond(finite, lambda: self._move(clipped, learning_rate, moments), lambda: None)
         if self._bank is not None:
             self._enqueue(self._bank, batches, results, finite)
         return loss, norm, temperature
 
-    def _move(self, gradients: Gradients, learning_rate: tf.Tensor) -> None:
+    def _move(self, gradients: Gradients, learning_rate: tf.Tensor, moments: Moments) -> None:
         self._optimizer.apply(gradients, step=self._done.assign_add(1), learning_rate=learning_rate)
+        for norm, mean_F, variance_F in moments:
+            norm.follow(mean_F, variance_F)
         if self._average is not None:
             self._average.update()
 
@@ -172,6 +182,13 @@ class TwoTowerTrainer:
                     vectors_ND=gathered(vectors_BD), bias_N=None if bias_B is None else gathered(bias_B)
                 )
             tf.cond(finite, functools.partial(bank.enqueue, columns), lambda: None)
+
+
+def _refuse_batch_norm_of_several(config: RunConfig) -> None:
+    normed = [side for side, tower in config.towers.items() if tower.norm == "batch"]
+    if normed and num_replicas() > 1:
+        what = f"{normed[0]}.norm=batch takes its statistics over the rows of one process, and {num_replicas()} train"
+        raise UserError(what, where=f"{normed[0]}.norm", todo="use layer, or train in one process")
 
 
 def _mean(gradients: Sequence[Gradients]) -> Gradients:

@@ -1,0 +1,206 @@
+"""Raw inputs: what each is called, its type and shape, and what stands where nothing is known.
+
+| form | exact form | rectangle (`lists="padded"`) | missing |
+|---|---|---|---|
+| text | string [B] | the same | the one byte 0xFF (`MISSING_TEXT`); an empty text is a value |
+| number | float64 [B] | the same | NaN |
+| moment | int64 [B], Unix seconds | the same | the least int64 (`MISSING_MOMENT`) |
+| texts | string, ragged [B, M] | string [B, M], empty texts are left out | the empty list; within it `MISSING_TEXT` |
+| numbers | float64, ragged [B, M] | float64 [B, M], beside its texts | NaN; counts as 1 |
+| moments | int64, ragged [B, M] | int64 [B, M], beside its texts | the least int64; age 0 |
+| tokens | int64, ragged [B, M] | int64 [B, M], negative ones are left out | the empty list |
+| vector | float32 [B, D] | the same | a vector with NaN in it |
+
+A signature of a SavedModel cannot name the parts of a ragged tensor, and a request in JSON is a rectangle: that is what
+the second form is for. Whole numbers and booleans are taken for texts too, written as the tables of training were read;
+a list may also come as text [B] with `|` between its values. Letters: B examples, M values of a list, D width.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tensorflow as tf
+
+from retrieval_contract.data.columns import nearest
+from retrieval_contract.errors import UserError
+from tfrs_models.preprocessing.lists import ragged_lists
+from tfrs_models.preprocessing.rows import MISSING_TEXT
+
+Form = Literal["text", "number", "moment", "texts", "numbers", "moments", "tokens", "vector"]
+Source = Literal["entity", "request", "history"]
+MISSING_MOMENT: int = tf.int64.min
+"""Stands for a missing moment."""
+_DTYPES: Mapping[Form, tf.DType] = {
+    "text": tf.string,
+    "number": tf.float64,
+    "moment": tf.int64,
+    "texts": tf.string,
+    "numbers": tf.float64,
+    "moments": tf.int64,
+    "tokens": tf.int64,
+    "vector": tf.float32,
+}
+_LISTS: tuple[Form, ...] = ("texts", "numbers", "moments", "tokens")
+_MISSING: Mapping[Form, Any] = {
+    "text": MISSING_TEXT,
+    "number": float("nan"),
+    "moment": MISSING_MOMENT,
+    "vector": float("nan"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RawInput:
+    """One column that one or several features read."""
+
+    column: str
+    """Its name in the table of training."""
+    form: Form
+    """What it holds."""
+    source: Source = "entity"
+    """Whose it is: the query's or candidate's, the request's, or of the query's past."""
+    width: int | None = None
+    """Numbers of a vector."""
+
+    @property
+    def dtype(self) -> tf.DType:
+        """Type of its values."""
+        return _DTYPES[self.form]
+
+    def spec(self, name: str, *, lists: Literal["ragged", "padded"]) -> tf.TypeSpec:
+        """Type and shape for a signature, every length left open."""
+        if self.form not in _LISTS:
+            return tf.TensorSpec([None] if self.form != "vector" else [None, self.width], self.dtype, name)
+        if lists == "padded":
+            return tf.TensorSpec([None, None], self.dtype, name)
+        return tf.RaggedTensorSpec([None, None], self.dtype, ragged_rank=1, row_splits_dtype=tf.int64)
+
+    def missing(self, num_rows: tf.Tensor) -> Any:
+        """What stands for a column of nothing [num_rows]."""
+        if self.form in _LISTS:
+            lengths = tf.zeros([num_rows], tf.int64)
+            return tf.RaggedTensor.from_row_lengths(tf.zeros([0], self.dtype), lengths, validate=False)
+        shape = [num_rows] if self.form != "vector" else [num_rows, self.width]
+        return tf.fill(shape, tf.constant(_MISSING[self.form], self.dtype))
+
+
+def input_names(inputs: Iterable[RawInput]) -> dict[RawInput, str]:
+    """Name each input: as its column, where no other input is called so.
+
+    Where features read one column in several forms, every form is an input, `<column>_<form>`; where the request or
+    the history has a column called as one of the entity's, it is `request_<column>` or `history_<column>`. Signatures
+    of a SavedModel take ASCII letters, digits and `_` alone, a letter first: other ASCII becomes `_`, what lies beyond
+    becomes its code point (`größe`: `gru00f6u00dfe`), and `column_` goes before what does not begin with a letter.
+
+    Raises:
+        UserError: a column is called as another one has to be.
+    """
+    distinct = dict.fromkeys(inputs)
+    names: dict[RawInput, str] = {}
+    for raw in distinct:
+        alike = [other for other in distinct if other.column == raw.column]
+        suffix = f"_{raw.form}" if any(other.source == raw.source and other != raw for other in alike) else ""
+        prefix = f"{raw.source}_" if any(_goes_before(other, raw) for other in alike) else ""
+        names[raw] = _plain(f"{prefix}{raw.column}{suffix}")
+    twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
+    if twice:
+        todo = "call one of them otherwise in the tables"
+        raise UserError(f"two columns would both be the input {twice[0]!r}", where="raw inputs", todo=todo)
+    return names
+
+
+def _plain(name: str) -> str:
+    """The name in letters that TensorFlow does not change silently, or stumble over, where it names an argument."""
+    plain = "".join(_letter(letter) for letter in name)
+    return plain if plain[:1].isalpha() else f"column_{plain}"
+
+
+def _letter(letter: str) -> str:
+    if not letter.isascii():
+        return f"u{ord(letter):04x}"
+    return letter if letter.isalnum() else "_"
+
+
+def _goes_before(other: RawInput, raw: RawInput) -> bool:
+    """True where the other input keeps the bare name of a column that both have."""
+    order = ("entity", "request", "history")
+    return order.index(other.source) < order.index(raw.source)
+
+
+class RawRows:
+    """The inputs of one call, each checked and brought into its exact form when it is asked for."""
+
+    def __init__(self, names: Mapping[RawInput, str], raw: Mapping[str, Any]) -> None:
+        """Look at what came.
+
+        Args:
+            names: inputs there are, by `input_names`.
+            raw: tensors (or arrays) by name; an input that is left out is missing in every row.
+
+        Raises:
+            UserError: an input of an unknown name, or none at all, so that nobody knows how many rows there are.
+        """
+        if unknown := sorted(set(raw) - set(names.values())):
+            raise UserError(f"no input {unknown[0]!r}", where="raw inputs", todo=nearest(unknown[0], names.values()))
+        if not raw:
+            todo = f"give one or more of {', '.join(names.values())}"
+            raise UserError("not one input, so nobody knows how many rows", where="raw inputs", todo=todo)
+        self._names = names
+        self._raw = {name: _tensor(value) for name, value in raw.items()}
+        first = next(iter(self._raw.values()))
+        self.num_rows: tf.Tensor = first.nrows() if isinstance(first, tf.RaggedTensor) else tf.shape(first)[0]
+
+    def column(self, raw: RawInput) -> tf.Tensor:
+        """One value a row [B], or one vector [B, D].
+
+        Raises:
+            UserError: of another type or shape.
+        """
+        value = self._given(raw)
+        if value is None:
+            return raw.missing(self.num_rows)
+        self._check_rank(raw, value, (2,) if raw.form == "vector" else (1,))
+        return value
+
+    def lists(self, values: RawInput, *beside: RawInput) -> tuple[Any, ...]:
+        """Lists as ragged tensors, and what stands beside their values; None where that is left out.
+
+        Raises:
+            UserError: of another type or shape.
+        """
+        given = [self._given(raw) for raw in (values, *beside)]
+        if given[0] is None:
+            given[0] = values.missing(self.num_rows)
+        for raw, value in zip((values, *beside), given, strict=True):
+            if value is not None:
+                self._check_rank(raw, value, (1, 2) if raw is values and raw.form == "texts" else (2,))
+        return ragged_lists(*given)
+
+    def _given(self, raw: RawInput) -> Any:
+        """The input in its own type; None where it is left out."""
+        name = self._names[raw]
+        if name not in self._raw:
+            return None
+        value = self._raw[name]
+        if value.dtype == raw.dtype:
+            return value
+        if raw.dtype == tf.string and (value.dtype.is_integer or value.dtype.is_bool):
+            return tf.strings.as_string(value)
+        exact = value.dtype.is_integer or value.dtype.is_bool or (value.dtype.is_floating and raw.dtype.is_floating)
+        if raw.dtype == tf.string or not exact:
+            raise self._wrong(raw, f"{value.dtype.name} where {raw.dtype.name} is needed")
+        return tf.cast(value, raw.dtype)
+
+    def _check_rank(self, raw: RawInput, value: Any, ranks: tuple[int, ...]) -> None:
+        if value.shape.rank not in ranks:
+            raise self._wrong(raw, f"shape {value.shape} where rank {' or '.join(map(str, ranks))} is needed")
+        if raw.form == "vector" and value.shape[1] not in (None, raw.width):
+            raise self._wrong(raw, f"vectors of width {value.shape[1]} where the feature has width {raw.width}")
+
+    def _wrong(self, raw: RawInput, what: str) -> UserError:
+        return UserError(f"input {self._names[raw]!r}: {what}", where="raw inputs", todo=f"it is {raw.form}")
+
+
+def _tensor(value: Any) -> Any:
+    return value if isinstance(value, tf.RaggedTensor) else tf.convert_to_tensor(value)
