@@ -1,6 +1,6 @@
 """The towers as functions of arrays, and loss and gradients as the parity tests compare them.
 
-Letters: B queries or candidates encoded, D vector width, bias dimension included.
+Letters: B queries or candidates encoded, I interests, D vector width, bias dimension included.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from retrieval_contract.arrays import AnyArray, BankColumns, Batch, FeatureArrays, Float32Array
-from retrieval_contract.config import RunConfig
+from retrieval_contract.config import MeanPooling, RunConfig
 from retrieval_contract.errors import RunError
 from retrieval_contract.weights.names import VocabularySizes
 from torch_reference.inputs import FeatureTensors, batch_tensors, choose_device, feature_tensors
@@ -24,7 +24,9 @@ from torch_reference.training.trainer import own_rows
 from torch_reference.weights import assign, extract_gradients
 
 CHUNK_ROWS = 4_096
-"""Entities encoded at once: bounds the memory of a large catalogue's hidden layers and histories."""
+"""Entities encoded at once at most: bounds the memory of a large catalogue's hidden layers."""
+CHUNK_NUMBERS = 1 << 22
+"""Numbers in the items of all histories that are encoded at once, 32 MB in float64; a transformer holds ten such."""
 
 
 @final
@@ -50,27 +52,36 @@ class TwoTowerEncoders:
         assign(self._towers, weights)
         self._towers.to(self._device)
         self._dim = config.vector_dim
+        self._num_interests = config.num_interests
+        items = sum(h.max_length * h.width for h in config.query.histories if not isinstance(h.pooling, MeanPooling))
+        self._query_chunk = min(CHUNK_ROWS, max(1, CHUNK_NUMBERS // max(1, items)))
 
     def encode_queries(self, features: FeatureArrays) -> Float32Array:
-        """Encoded features, leading dimension B -> vectors [B, D], the constant 1 of a candidate bias appended."""
-        return self._encode(self._towers.query_vectors, features)
+        """Encoded features, leading dimension B -> vectors [B, D], the constant 1 of a candidate bias appended.
+
+        With several interests [B, I, D], the 1 behind each.
+        """
+        shape = (self._dim,) if self._num_interests == 1 else (self._num_interests, self._dim)
+        return self._encode(self._towers.query_vectors, features, shape, self._query_chunk)
 
     def encode_candidates(self, features: FeatureArrays) -> Float32Array:
         """Encoded features, leading dimension B -> vectors [B, D], temperature times candidate bias appended."""
-        return self._encode(self._towers.candidate_vectors, features)
+        return self._encode(self._towers.candidate_vectors, features, (self._dim,), CHUNK_ROWS)
 
     @torch.inference_mode()
-    def _encode(self, encode: Callable[[FeatureTensors], Tensor], features: FeatureArrays) -> Float32Array:
+    def _encode(
+        self, encode: Callable[[FeatureTensors], Tensor], features: FeatureArrays, shape: tuple[int, ...], size: int
+    ) -> Float32Array:
         num_rows = {len(array) for array in features.values()}
         assert len(num_rows) == 1, f"features differ in their leading dimension: {sorted(num_rows)}"
-        vectors_BD = np.empty((num_rows.pop(), self._dim), np.float32)
-        for start in range(0, len(vectors_BD), CHUNK_ROWS):
-            chunk = {name: array[start : start + CHUNK_ROWS] for name, array in features.items()}
+        vectors = np.empty((num_rows.pop(), *shape), np.float32)
+        for start in range(0, len(vectors), size):
+            chunk = {name: array[start : start + size] for name, array in features.items()}
             tensors = feature_tensors(chunk, dtype="float64", device=self._device)
-            vectors_BD[start : start + CHUNK_ROWS] = encode(tensors).to("cpu", torch.float32).numpy()
-        if not np.isfinite(vectors_BD).all():
+            vectors[start : start + size] = encode(tensors).to("cpu", torch.float32).numpy()
+        if not np.isfinite(vectors).all():
             raise RunError("a tower returned vectors that are not finite; weights or a numeric feature are too large")
-        return vectors_BD
+        return vectors
 
 
 def loss_and_gradients(
@@ -83,7 +94,10 @@ def loss_and_gradients(
     catalogue: FeatureArrays | None = None,
     bank: BankColumns | None = None,
 ) -> tuple[float, dict[str, AnyArray]]:
-    """Compute the loss of one batch and its gradient by every weight, on the CPU and without dropout.
+    """Compute the loss of one batch and its gradient by every trained weight, on the CPU and without dropout.
+
+    Batch norm takes the batch's statistics, as in training; MIND's routing starts from the fixed weights, as in
+    serving.
 
     With `training.chunk_size` the gradient is taken in chunks. Where several processes train together, each is given
     the whole batch, takes its own rows, and all return the loss and the gradients of the whole.
@@ -103,6 +117,8 @@ def loss_and_gradients(
     features = None if catalogue is None else feature_tensors(catalogue, dtype=dtype)
     model = RetrievalModel(config, sizes, dtype, features).to(getattr(torch, dtype)).eval()
     assign(model.towers, weights)
+    for norm in model.towers.batch_norms():
+        norm.train()
     loss, _ = backward(
         model,
         batch_tensors(own_rows(batch), dtype),

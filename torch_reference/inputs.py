@@ -19,7 +19,7 @@ from retrieval_contract.arrays import (
 from retrieval_contract.errors import UserError
 
 FeatureTensors = dict[str, Tensor]
-"""Features by name: int64 [B] (categorical), int64 [B, M] or [B, L] padded with 0 behind, floating [B]."""
+"""Features by name, as `retrieval_contract.arrays` says: rows as int64, numbers floating."""
 
 
 class SampledTensors(TypedDict):
@@ -54,6 +54,7 @@ class BatchTensors(TypedDict):
     candidate_rows: Tensor
     log_q: Tensor
     weights: Tensor
+    places: NotRequired[Tensor]
     sampled: NotRequired[SampledTensors]
     impressions: NotRequired[ImpressionTensors]
     known_positives: NotRequired[KnownPositiveTensors]
@@ -106,6 +107,8 @@ def batch_tensors(batch: Batch, dtype: str = "float32", *, device: torch.device 
         log_q=_tensor(batch.log_q, dtype, device),
         weights=_tensor(batch.weights, dtype, device),
     )
+    if batch.places is not None:
+        tensors["places"] = _tensor(batch.places, dtype, device)
     if batch.sampled is not None:
         tensors["sampled"] = cast(SampledTensors, _bundle(batch.sampled, dtype, device))
     if batch.impressions is not None:

@@ -8,19 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from retrieval_contract.arrays import AnyArray
 from retrieval_contract.config import Side
 from retrieval_contract.errors import UserError
+from retrieval_contract.weights.history_names import history_name, history_table_name
 from retrieval_contract.weights.names import (
     CANDIDATE_BIAS,
+    CONTEXT_GATE_BIAS,
+    CONTEXT_GATE_KERNEL,
     LOG_TEMPERATURE,
     SIGMOID_BIAS,
+    cross_bias_name,
+    cross_kernel_name,
     dense_bias_name,
     embedding_name,
     kernel_name,
+    norm_name,
     parameter_table,
+    projection_name,
 )
 from torch_reference.negatives.bank import NegativeBank
 from torch_reference.towers.mlp_tower import MlpTower
@@ -40,21 +47,34 @@ class Place:
 
 
 def name_table(model: TwoTower) -> dict[str, Place]:
-    """The one table: canonical name -> parameter, in canonical order; every parameter of the model is in it."""
+    """The one table: canonical name -> tensor, in canonical order; every parameter of the model is in it.
+
+    A table that two towers share stands once, as the candidate's; what is not trained is there too.
+    """
     table = {**_tower_places("query", model.query), **_tower_places("candidate", model.candidate)}
+    if model.context is not None:
+        table |= _tower_places("context", model.context)
+    if model.merge is not None and model.merge.gate is not None:
+        table[CONTEXT_GATE_KERNEL] = Place(model.merge.gate.weight, transposed=True)
+        table[CONTEXT_GATE_BIAS] = Place(model.merge.gate.bias)
     if model.bias is not None:
         table[CANDIDATE_BIAS] = Place(model.bias.weight)
     for name, number in ((LOG_TEMPERATURE, model.log_temperature), (SIGMOID_BIAS, model.sigmoid_bias)):
         if number is not None:
             table[name] = Place(number)
-    assert list(table) == list(parameter_table(model.config, model.sizes))
-    assert {id(place.parameter) for place in table.values()} == {id(parameter) for parameter in model.parameters()}
-    return table
+    canonical = parameter_table(model.config, model.sizes)
+    assert set(table) == set(canonical), set(table) ^ set(canonical)
+    assert {id(place.parameter) for place in table.values()} == {
+        id(tensor) for tensor in (*model.parameters(), *model.buffers())
+    }
+    assert all(isinstance(table[name].parameter, nn.Parameter) == weight.trained for name, weight in canonical.items())
+    return {name: table[name] for name in canonical}
 
 
 def parameters_by_name(model: TwoTower) -> dict[str, Tensor]:
-    """Canonical name -> parameter, in the model's own layout."""
-    return {name: place.parameter for name, place in name_table(model).items()}
+    """Canonical name -> parameter, in the model's own layout; what is not trained is left out."""
+    table = name_table(model)
+    return {name: place.parameter for name, place in table.items() if isinstance(place.parameter, nn.Parameter)}
 
 
 def assign(model: TwoTower, arrays: Mapping[str, AnyArray]) -> None:
@@ -67,7 +87,7 @@ def assign(model: TwoTower, arrays: Mapping[str, AnyArray]) -> None:
 
 
 def extract(model: TwoTower) -> dict[str, AnyArray]:
-    """Copy the model's parameters out as canonical arrays."""
+    """Copy the model's weights out as canonical arrays, those included that are not trained."""
     return {name: _array(place.parameter, place.transposed) for name, place in name_table(model).items()}
 
 
@@ -112,16 +132,29 @@ def extract_bank(bank: NegativeBank) -> dict[str, AnyArray]:
 
 
 def extract_gradients(model: TwoTower) -> dict[str, AnyArray]:
-    """Copy `.grad` of every parameter out as dense canonical arrays; zeros where there is none."""
+    """Copy `.grad` of every trained parameter out as dense canonical arrays; zeros where there is none."""
     table = name_table(model)
-    return {name: _array(_dense_gradient(place.parameter), place.transposed) for name, place in table.items()}
+    return {
+        name: _array(_dense_gradient(tensor), table[name].transposed)
+        for name, tensor in parameters_by_name(model).items()
+    }
 
 
 def _tower_places(side: Side, tower: MlpTower) -> dict[str, Place]:
     table = {embedding_name(side, feature): Place(module.weight) for feature, module in tower.combiner.tables.items()}
+    for feature, projection in tower.combiner.projections.items():
+        table[projection_name(side, feature)] = Place(projection)
+    for history, encoder in tower.combiner.histories.items():
+        table |= {history_table_name(history, part): Place(module.weight) for part, module in encoder.tables.items()}
+        table |= {history_name(history, part): Place(*place) for part, place in encoder.parts.items()}
+    for layer, linear in enumerate(tower.cross.linears):
+        table[cross_kernel_name(side, layer)] = Place(linear.weight, transposed=True)
+        table[cross_bias_name(side, layer)] = Place(linear.bias)
     for layer, linear in enumerate(tower.dense.linears):
         table[kernel_name(side, layer)] = Place(linear.weight, transposed=True)
         table[dense_bias_name(side, layer)] = Place(linear.bias)
+    for layer, norm in enumerate(tower.dense.norms):
+        table |= {norm_name(side, layer, part): Place(tensor) for part, tensor in norm.parts.items()}
     return table
 
 

@@ -4,6 +4,8 @@ import torch
 
 from retrieval_contract.config import Loss
 from retrieval_contract.errors import UserError
+from retrieval_contract.weights.names import parameter_table
+from torch_reference.conftest import POOLINGS
 from torch_reference.negatives.bank import NegativeBank
 from torch_reference.negatives.columns import Columns
 from torch_reference.towers.two_tower import TwoTower
@@ -134,3 +136,22 @@ def test_a_bank_that_does_not_fit_is_named(change, message):
     bank = NegativeBank(4, 2, False)
     with pytest.raises(UserError, match=message):
         assign_bank(bank, extract_bank(bank) | change)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_every_part_of_every_tower_comes_back_to_the_byte_and_each_weight_stands_once(
+    make_rich_example, pooling, shares
+):
+    example = make_rich_example(pooling=pooling, shares=shares)
+    model = TwoTower(example.config, example.sizes)
+    arrays = {name: array + np.float32(0.5) for name, array in example.weights.items()}
+    assign(model, arrays)
+    extracted = extract(model)
+    assert list(extracted) == list(arrays)
+    assert all(extracted[name].tobytes() == array.tobytes() for name, array in arrays.items())
+    trained = [name for name, weight in parameter_table(example.config, example.sizes).items() if weight.trained]
+    assert list(parameters_by_name(model)) == trained
+    assert ("query.embedding.history" in arrays) != shares
+    assert ("query.history.history.routing" in set(arrays) - set(trained)) == (pooling == "mind")
+    assert "candidate.dense.0.norm.mean" in set(arrays) - set(trained)

@@ -1,13 +1,14 @@
-"""Hidden layers and the linear layer to the common width. Letters: B queries in the batch, F width in, D width out."""
+"""Hidden layers and the linear layer to the common width. Letters: B rows, F width in, D width out."""
 
 from collections.abc import Callable, Sequence
-from typing import cast, final
+from typing import Literal, cast, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from torch_reference.layers.dropout import SeededDropout
+from torch_reference.layers.norm import BatchNorm, LayerNorm
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
@@ -19,13 +20,21 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @final
 class DenseLayers(nn.Module):
-    """`x @ kernel + bias` for every layer, activation and dropout after each but the last, which stays linear.
+    """`x @ kernel + bias` for every layer; behind each but the last, which stays linear, norm, activation and dropout.
 
+    A hidden layer so is `dropout(act(norm(x @ kernel + bias)))`, to which `residual` adds x where the widths are equal.
     Without layers it is the identity.
     """
 
     def __init__(
-        self, layer_dims: Sequence[tuple[int, int]], activation: str, dropout: float, dtype: str = "float32"
+        self,
+        layer_dims: Sequence[tuple[int, int]],
+        activation: str,
+        dropout: float,
+        dtype: str = "float32",
+        *,
+        norm: Literal["none", "batch", "layer"] = "none",
+        residual: bool = False,
     ) -> None:
         """Build the layers.
 
@@ -34,18 +43,27 @@ class DenseLayers(nn.Module):
             activation: a key of `ACTIVATIONS`.
             dropout: rate after each hidden layer, in training.
             dtype: of kernels and biases.
+            norm: of hidden layers.
+            residual: add a hidden layer's input to its output where their widths are equal.
         """
         super().__init__()
         self._linears = nn.ModuleList(
             nn.Linear(width_in, width_out, dtype=getattr(torch, dtype)) for width_in, width_out in layer_dims
         )
+        self._norms = nn.ModuleList(_norm(norm, width_out, dtype) for _, width_out in layer_dims[:-1])
         self._activation = ACTIVATIONS[activation]
         self._dropout = SeededDropout(dropout)
+        self._residual = residual
 
     @property
     def linears(self) -> list[nn.Linear]:
         """The layers in order."""
         return [cast(nn.Linear, linear) for linear in self._linears]
+
+    @property
+    def norms(self) -> list[LayerNorm | BatchNorm]:
+        """The hidden layers' norms in order; none where not configured."""
+        return [norm for norm in self._norms if isinstance(norm, LayerNorm | BatchNorm)]
 
     def forward(self, x_BF: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Apply the layers.
@@ -57,8 +75,15 @@ class DenseLayers(nn.Module):
         Returns:
             Output [B, D].
         """
-        for linear in self._linears[:-1]:
-            x_BF = self._dropout(self._activation(linear(x_BF)), generator)
+        for linear, norm in zip(self._linears[:-1], self._norms, strict=True):
+            out_BF = self._dropout(self._activation(norm(linear(x_BF))), generator)
+            x_BF = out_BF + x_BF if self._residual and out_BF.shape == x_BF.shape else out_BF
         for last in self._linears[-1:]:
             x_BF = last(x_BF)
         return x_BF
+
+
+def _norm(kind: Literal["none", "batch", "layer"], width: int, dtype: str) -> nn.Module:
+    if kind == "none":
+        return nn.Identity()
+    return BatchNorm(width, dtype) if kind == "batch" else LayerNorm(width, dtype)

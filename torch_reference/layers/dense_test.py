@@ -47,3 +47,21 @@ def test_dropout_acts_after_hidden_layers_only():
 def test_gradient(activation):
     layers = DenseLayers([(3, 4), (4, 2)], activation, 0.0, "float64")
     assert torch.autograd.gradcheck(layers, inputs(3).requires_grad_())
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_a_norm_stands_between_kernel_and_activation_of_hidden_layers(norm):
+    layers = DenseLayers([(3, 4), (4, 2)], "relu", 0.0, "float64", norm=norm)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    (only,) = layers.norms
+    expected = layers.linears[1](torch.relu(only(layers.linears[0](x))))
+    assert torch.equal(layers(x), expected)
+    assert not torch.allclose(layers(x), layers.linears[1](torch.relu(layers.linears[0](x))))
+
+
+def test_residual_adds_the_input_behind_the_dropout_where_widths_are_equal():
+    layers = DenseLayers([(3, 3), (3, 4), (4, 4)], "tanh", 0.0, "float64", residual=True)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    first, second, last = layers.linears
+    hidden = torch.tanh(first(x)) + x
+    assert torch.equal(layers(x), last(torch.tanh(second(hidden))))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from torch_reference.layers.dropout import SeededDropout
+from torch_reference.layers.dropout import BulkDropout, SeededDropout
 
 
 def drawn(rate, seed, training=True, x=None):
@@ -37,3 +37,25 @@ def test_gradient_passes_where_the_number_passed():
     y = drawn(0.5, 0, x=x)
     y.sum().backward()
     assert torch.equal(x.grad, y.detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bulk_dropout_keeps_the_mean_and_about_the_asked_share(dtype):
+    dropout, x = BulkDropout(0.2), torch.ones(401, 499, dtype=dtype)
+    dropped = dropout(x, torch.Generator().manual_seed(1))
+    kept = dropped != 0
+    assert kept.double().mean().item() == pytest.approx(0.8, abs=4 * (0.16 / x.numel()) ** 0.5)
+    assert dropped[kept].unique().tolist() == [torch.tensor(dropout.scale, dtype=dtype).item()]
+    assert dropout.scale == pytest.approx(1.25, rel=1e-4)
+    # Numbers that one 64-bit word decides over are independent of one another.
+    pairs = (kept.flatten()[: 4 * 50_000].view(-1, 4)).double()
+    assert torch.corrcoef(pairs.T).sub(torch.eye(4, dtype=torch.float64)).abs().max() < 0.02
+
+
+def test_bulk_dropout_is_a_function_of_the_generator_in_training_only():
+    dropout, x = BulkDropout(0.5), torch.randn(7, 3)
+    first, same, other = (dropout(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    assert dropout.eval()(x) is x
+    assert BulkDropout(0.0)(x) is x

@@ -4,6 +4,7 @@ Letters: B queries in the batch, N candidates scored.
 """
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,6 +38,39 @@ def softmax_cross_entropy(
     logits_BN = _without_silent_rows(logits_BN, weights_B)
     losses_B = functional.cross_entropy(logits_BN, positive_columns_B, reduction="none")
     return weighted_mean(losses_B, weights_B, total_weight)
+
+
+def catalogue_cross_entropy(
+    scaled_BD: Tensor,
+    vectors_ND: Tensor,
+    bias_N: Tensor | None,
+    weights_B: Tensor,
+    positive_columns_B: Tensor,
+    total_weight: Tensor | None = None,
+    *,
+    gone: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Softmax cross-entropy over inner products, without an array of logits [B, N].
+
+    The same loss as `softmax_cross_entropy(scaled_BD @ vectors_ND.T + bias_N, ...)`. A few hundred rows of logits are
+    made at a time and the gradient is taken from them at once, while they are in the cache.
+
+    Args:
+        scaled_BD: query vectors divided by the temperature [B, D].
+        vectors_ND: candidate vectors [N, D].
+        bias_N: candidate bias [N].
+        weights_B: sample weights [B], finite and not negative; a row of weight 0 may hold anything.
+        positive_columns_B: column p of each row's positive [B].
+        total_weight: what is divided by where these rows are a part of a larger batch; none means the sum of weights.
+        gone: row, ascending, and column of what leaves the sum, both [H]; no positive among them.
+
+    Returns:
+        Scalar, nats per query; 0, with gradients 0, where all weights are 0. It can be differentiated once.
+    """
+    total = weights_B.sum() if total_weight is None else total_weight
+    shares_B = (weights_B / torch.where(total > 0, total, 1)).detach()
+    loss = _CatalogueCrossEntropy.apply(scaled_BD, vectors_ND, bias_N, shares_B, positive_columns_B, gone)
+    return cast(Tensor, loss)
 
 
 def refined_softmax(
@@ -127,3 +161,57 @@ def _log_of_others(log_q_N: Tensor, positive_columns_B: Tensor) -> Tensor:
     else:
         log_q_B = log_q_N.gather(1, positive_columns_B.unsqueeze(1)).squeeze(1)
     return torch.expm1(log_q_B).neg().clamp(min=torch.finfo(log_q_B.dtype).tiny).log()
+
+
+_BLOCK = 1 << 21
+"""Logits made at a time: eight megabytes, which stay in a processor's cache."""
+
+
+class _CatalogueCrossEntropy(torch.autograd.Function):
+    """Loss and gradients in one pass over blocks of rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scaled_BD: Tensor,
+        vectors_ND: Tensor,
+        bias_N: Tensor | None,
+        shares_B: Tensor,
+        positive_columns_B: Tensor,
+        gone: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        # A row of weight 0 may hold anything: selected here, so that its softmax is finite.
+        scaled_BD = torch.where(shares_B.unsqueeze(1) > 0, scaled_BD, 0)
+        to_scaled_BD, to_vectors_ND = torch.empty_like(scaled_BD), torch.zeros_like(vectors_ND)
+        to_bias_N = None if bias_N is None else torch.zeros_like(bias_N)
+        size = max(1, min(len(scaled_BD), _BLOCK // max(1, len(vectors_ND))))
+        block_RN, shares_RN = (vectors_ND.new_empty(size, len(vectors_ND)) for _ in range(2))
+        losses = []
+        for start in range(0, len(scaled_BD), size):
+            rows = slice(start, min(start + size, len(scaled_BD)))
+            scaled_RD, positives_R = scaled_BD[rows], positive_columns_B[rows]
+            num_rows = len(scaled_RD)
+            logits_RN = torch.mm(scaled_RD, vectors_ND.mT, out=block_RN[:num_rows])
+            if bias_N is not None:
+                logits_RN += bias_N
+            if gone is not None:
+                first, last = torch.searchsorted(gone[0], gone[0].new_tensor([rows.start, rows.stop])).tolist()
+                logits_RN[gone[0][first:last] - rows.start, gone[1][first:last]] = -math.inf
+            chances_RN = torch.softmax(logits_RN, dim=1, out=shares_RN[:num_rows])
+            places_R = torch.arange(num_rows, device=positives_R.device)
+            # The largest share is exp(largest logit - logsumexp), and never underflows.
+            sums_R = logits_RN.amax(dim=1) - chances_RN.amax(dim=1).log()
+            losses.append(sums_R - logits_RN[places_R, positives_R])
+            chances_RN[places_R, positives_R] -= 1
+            shares_R1 = shares_B[rows].unsqueeze(1)
+            torch.mm(chances_RN, vectors_ND, out=to_scaled_BD[rows]).mul_(shares_R1)
+            to_vectors_ND.addmm_(chances_RN.mT, scaled_RD * shares_R1)
+            if to_bias_N is not None:
+                to_bias_N += (chances_RN.mT @ shares_R1).squeeze(1)
+        ctx.save_for_backward(to_scaled_BD, to_vectors_ND, to_bias_N)
+        return torch.dot(torch.cat(losses), shares_B)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        found = (None if tensor is None else tensor * gradients[0] for tensor in ctx.saved_tensors)
+        return (*found, None, None, None)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from torch_reference.losses.softmax import (
+    catalogue_cross_entropy,
     positives_and_negatives,
     refined_softmax,
     softmax_cross_entropy,
@@ -226,3 +227,40 @@ def test_the_mean_is_by_the_rows_own_weight_or_by_a_given_total():
     assert (
         weighted_mean(losses, 0 * weights).item() == weighted_mean(losses, 0 * weights, torch.tensor(0.0)).item() == 0
     )
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_catalogues_loss_is_the_softmax_of_its_logits_block_by_block(monkeypatch, dtype, has_bias):
+    monkeypatch.setattr("torch_reference.losses.softmax._BLOCK", 15)
+    generator = torch.Generator().manual_seed(0)
+    kind = getattr(torch, dtype)
+    query, candidate = (torch.randn(n, 2, generator=generator, dtype=kind, requires_grad=True) for n in (8, 5))
+    bias = torch.randn(5, generator=generator, dtype=kind, requires_grad=True) if has_bias else None
+    weights = torch.rand(8, generator=generator, dtype=kind).index_fill(0, torch.tensor([4]), 0)
+    positives = torch.tensor([0, 4, 2, 2, 1, 3, 0, 4])
+    gone = torch.tensor([0, 0, 3, 6]), torch.tensor([1, 3, 4, 2])
+    arguments = (weights, positives, torch.tensor(9.0, dtype=kind))
+    inputs = [query, candidate, *([bias] if has_bias else [])]
+    loss = catalogue_cross_entropy(query, candidate, bias, *arguments, gone=gone)
+    found = torch.autograd.grad(3 * loss, inputs)
+    logits = query @ candidate.T if bias is None else query @ candidate.T + bias
+    expected = softmax_cross_entropy(logits.index_put(gone, torch.tensor(-math.inf, dtype=kind)), *arguments)
+    torch.testing.assert_close(loss, expected)
+    for ours, theirs in zip(found, torch.autograd.grad(3 * expected, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    masked_out = catalogue_cross_entropy(query, candidate, bias, *arguments)
+    assert not torch.isclose(masked_out, loss)
+
+
+def test_the_catalogues_loss_stands_large_logits_and_rows_that_do_not_count():
+    query = torch.tensor([[1000.0], [-1000.0], [math.nan]], requires_grad=True)
+    candidate = torch.tensor([[1.0], [-1.0]], requires_grad=True)
+    weights, positives = torch.tensor([1.0, 1.0, 0.0]), torch.tensor([0, 0, 1])
+    loss = catalogue_cross_entropy(query, candidate, None, weights, positives)
+    loss.backward()
+    assert loss.item() == 1000
+    assert query.grad.tolist() == [[0], [-1], [0]]
+    assert candidate.grad.isfinite().all()
+    nothing = catalogue_cross_entropy(query, candidate, None, 0 * weights, positives)
+    assert nothing.item() == 0

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from retrieval_contract import config
 from torch_reference.losses import pairwise, pointwise
-from torch_reference.losses.softmax import refined_softmax, softmax_cross_entropy
+from torch_reference.losses.softmax import catalogue_cross_entropy, refined_softmax, softmax_cross_entropy
 from torch_reference.negatives.bank import log_sum
 from torch_reference.negatives.columns import Columns, joined
 from torch_reference.negatives.hardest import keep_hardest
@@ -115,6 +115,8 @@ class RetrievalTask(nn.Module):
         Returns:
             Scalar loss, nats per query.
         """
+        if self._settings.kind == "full_softmax" and self._negatives.hardest is None:
+            return self._catalogue_loss(rows, columns, temperature, total_weight)
         sum_B1 = None
         if bank is not None and self._needs_the_banks_sum_alone:
             sum_B1 = self._bank_sum(rows, columns, bank, temperature)
@@ -139,6 +141,24 @@ class RetrievalTask(nn.Module):
         # The refined loss counts negatives, the other losses look at each, and so do the hardest.
         settings = self._settings
         return settings.kind == "softmax" and settings.log_q != "refined" and self._negatives.hardest is None
+
+    def _catalogue_loss(
+        self, rows: QueryRows, columns: Columns, temperature: float | Tensor, total_weight: Tensor | None
+    ) -> Tensor:
+        """Full softmax; nothing was sampled, and every candidate has one column, so no accidental hits."""
+        gone = None
+        if rows.known_places_M is not None and rows.known_rows_M is not None:
+            others_M = rows.known_rows_M != rows.positive_columns_B[rows.known_places_M]
+            gone = rows.known_places_M[others_M], rows.known_rows_M[others_M]
+        return catalogue_cross_entropy(
+            rows.vectors_BD / temperature,
+            columns.vectors_ND,
+            columns.bias_N,
+            rows.weights_B,
+            rows.positive_columns_B,
+            total_weight,
+            gone=gone,
+        )
 
     def _bank_sum(self, rows: QueryRows, columns: Columns, bank: Columns, temperature: float | Tensor) -> Tensor:
         """The bank as one column [B, 1]: logsumexp of its masked logits."""

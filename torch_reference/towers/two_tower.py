@@ -1,6 +1,6 @@
-"""Both encoders, the candidate bias and what the loss learns.
+"""The encoders, the candidate bias and what the loss learns.
 
-Letters: B queries in the batch, N candidates, D vector width.
+Letters: B queries in the batch, S sequences, P places in them, N candidates, I interests, D vector width.
 """
 
 import math
@@ -12,14 +12,18 @@ from torch import Tensor, nn
 
 from retrieval_contract.config import RunConfig
 from retrieval_contract.weights.names import VocabularySizes
+from torch_reference.layers.norm import BatchNorm
+from torch_reference.layers.normalize import l2_normalize
+from torch_reference.towers.context import ContextMerge
 from torch_reference.towers.mlp_tower import MlpTower
 
 
 @final
 class TwoTower(nn.Module):
-    """A query tower and a candidate tower that meet at one width, and where configured a bias for every candidate.
+    """A query tower and a candidate tower that meet at one width.
 
-    The numbers that the loss learns live here too, because what is served needs the temperature.
+    Where configured there are a tower of the request's context, whose vector joins the query's, and a bias for every
+    candidate. The numbers that the loss learns live here too, because what is served needs the temperature.
     """
 
     def __init__(self, config: RunConfig, sizes: VocabularySizes, dtype: str = "float32") -> None:
@@ -34,8 +38,17 @@ class TwoTower(nn.Module):
         self.config, self.sizes = config, sizes
         self._dtype: torch.dtype = getattr(torch, dtype)
         dim, normalize = config.model.dim, config.model.normalize
-        self.query = MlpTower(config.query, sizes["query"], dim, normalize, dtype)
-        self.candidate = MlpTower(config.candidate, sizes["candidate"], dim, normalize, dtype)
+        self.candidate = MlpTower(config.candidate, sizes["candidate"], dim, normalize, dtype, side="candidate")
+        # What is merged is normalised behind the merging.
+        alone = normalize and config.context is None
+        self.query = MlpTower(config.query, sizes["query"], dim, alone, dtype, candidate=self.candidate)
+        self.context: MlpTower | None = None
+        self.merge: ContextMerge | None = None
+        if config.context is not None:
+            self.context = MlpTower(
+                config.context, sizes["context"], dim, False, dtype, side="context", candidate=self.candidate
+            )
+            self.merge = ContextMerge(dim, config.model.context_merge, dtype)
         self.bias = self._bias_table()
         loss = config.loss
         self.log_temperature = self._number(math.log(loss.temperature)) if loss.learn_temperature else None
@@ -51,9 +64,29 @@ class TwoTower(nn.Module):
         low, high = self.config.loss.log_temperature_range
         return self.log_temperature.clamp(low, high).exp()
 
-    def encode_query(self, features: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
-        """Query features, leading dimension B -> vectors [B, D]."""
-        return cast(Tensor, self.query(features, generator))
+    def encode_query(
+        self,
+        features: Mapping[str, Tensor],
+        generator: torch.Generator | None = None,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """Encode queries, and what belongs to their requests.
+
+        Args:
+            features: query features, leading dimension B; those of the context as `context.<name>`.
+            generator: source of dropout; the query tower draws before the context's.
+            places: with training.positions=all the places [P] of the S sequences that are encoded.
+
+        Returns:
+            Vectors [B, D]; [B, I, D] of a tower of several interests; [P, D] of places.
+        """
+        if places is not None:
+            return self.query.places(features, places, generator)
+        query_BD = cast(Tensor, self.query(features, generator))
+        if self.context is None or self.merge is None:
+            return query_BD
+        merged_BD = self.merge(query_BD, self.context(features, generator))
+        return l2_normalize(merged_BD) if self.config.model.normalize else cast(Tensor, merged_BD)
 
     def encode_candidate(self, features: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Candidate features, leading dimension N -> vectors [N, D], without the bias."""
@@ -68,9 +101,9 @@ class TwoTower(nn.Module):
         return cast(Tensor, self.bias(features[feature.name])).squeeze(1).to(self._dtype)
 
     def query_vectors(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Served form: `[q, 1]` where there is a candidate bias, else `q`; [B, vector_dim]."""
+        """Served form: `[q, 1]` where there is a candidate bias, else `q`; [B, vector_dim] or [B, I, vector_dim]."""
         query_BD = self.encode_query(features)
-        return query_BD if self.bias is None else torch.cat([query_BD, torch.ones_like(query_BD[:, :1])], dim=1)
+        return query_BD if self.bias is None else torch.cat([query_BD, torch.ones_like(query_BD[..., :1])], dim=-1)
 
     def candidate_vectors(self, features: Mapping[str, Tensor]) -> Tensor:
         """Served form: `[v, tau b]` where there is a candidate bias, else `v`; [N, vector_dim].
@@ -83,6 +116,10 @@ class TwoTower(nn.Module):
             return candidate_ND
         served_N1 = self.temperature() * bias_N.unsqueeze(1)
         return torch.cat([candidate_ND, served_N1], dim=1)
+
+    def batch_norms(self) -> list[BatchNorm]:
+        """Batch norms of all towers: the only layers whose statistics a step moves."""
+        return [module for module in self.modules() if isinstance(module, BatchNorm)]
 
     def _number(self, start: float) -> nn.Parameter:
         return nn.Parameter(torch.full((1,), start, dtype=self._dtype))

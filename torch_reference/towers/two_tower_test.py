@@ -103,3 +103,29 @@ def test_served_vectors_use_the_learned_temperature(make_example):
     features = batch_tensors(example.batch(0), "float64")["candidate_features"]
     served = towers.candidate_vectors(features)[:, -1]
     torch.testing.assert_close(served, 0.2 * towers.candidate_bias(features), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("pooling", ["mean", "comirec"])
+def test_the_contexts_vector_joins_the_querys_and_the_sum_is_normalised(make_rich_example, pooling, normalize):
+    example = make_rich_example(pooling=pooling, normalize=normalize)
+    towers = TwoTower(example.config, example.sizes, "float64").eval()
+    assign(towers, example.weights)
+    features = batch_tensors(example.rich_features_batch(0), "float64")["query_features"]
+    merged = towers.merge(towers.query(features), towers.context(features))
+    expected = merged / merged.norm(dim=-1, keepdim=True) if normalize else merged
+    encoded = towers.encode_query(features)
+    torch.testing.assert_close(encoded, expected)
+    served = towers.query_vectors(features)
+    assert torch.equal(served[..., :-1], encoded)
+    assert (served[..., -1] == 1).all()
+
+
+def test_a_table_that_is_shared_is_one_table(make_rich_example):
+    example = make_rich_example()
+    towers = TwoTower(example.config, example.sizes)
+    own = towers.candidate.combiner.tables["candidate_id"].weight
+    assert sum(parameter is own for parameter in towers.parameters()) == 1
+    batch = batch_tensors(example.rich_features_batch(0))
+    towers.encode_query(batch["query_features"]).sum().backward()
+    assert own.grad is not None, "the history and the feature `liked` look it up"

@@ -1,7 +1,7 @@
 """Towers and task as one module that turns a batch into a loss.
 
 Letters: B queries of this replica, A candidates that are encoded (positives, sampled, impressions; or the catalogue),
-N columns shared by all queries, D vector width.
+N columns shared by all queries, I interests, D vector width.
 """
 # ruff: noqa: N815 (fields carry their shape letters)
 
@@ -11,11 +11,12 @@ from typing import cast, final
 import torch
 from torch import Tensor, nn
 
-from retrieval_contract.config import RunConfig
+from retrieval_contract.config import MindPooling, RunConfig
 from retrieval_contract.weights.names import VocabularySizes
 from torch_reference.inputs import BatchTensors, FeatureTensors
 from torch_reference.negatives.columns import Columns, joined
 from torch_reference.negatives.replicas import gathered, replica, summed
+from torch_reference.tasks.interests import attend_label, choose_interest
 from torch_reference.tasks.retrieval import QueryRows, RetrievalTask
 from torch_reference.towers.two_tower import TwoTower
 
@@ -25,7 +26,7 @@ class Encoded:
     """What the towers give for a batch."""
 
     query_BD: Tensor
-    """Query vectors [B, D]."""
+    """Query vectors [B, D], or [B, I, D] of a tower of several interests."""
     candidate_AD: Tensor
     """Candidate vectors [A, D], in the order of `RetrievalModel.candidate_features`."""
     bias_A: Tensor | None
@@ -70,6 +71,7 @@ class RetrievalModel(nn.Module):
         self.towers = TwoTower(config, sizes, dtype)
         self.task = RetrievalTask(config.loss, config.negatives, num_candidates)
         self._catalogue = catalogue if whole else None
+        self._mind_power = _mind_power(config)
 
     def compute_loss(
         self, batch: BatchTensors, generator: torch.Generator | None = None, bank: Columns | None = None
@@ -91,7 +93,7 @@ class RetrievalModel(nn.Module):
         """Encode queries and candidates, the query tower first."""
         features = self.candidate_features(batch)
         return Encoded(
-            self.towers.encode_query(batch["query_features"], generator),
+            self.towers.encode_query(batch["query_features"], generator, batch.get("places")),
             self.towers.encode_candidate(features, generator),
             self.towers.candidate_bias(features),
         )
@@ -119,7 +121,8 @@ class RetrievalModel(nn.Module):
         own_rows = batch["candidate_rows"]
         if self._catalogue is not None:
             columns = _catalogue_columns(encoded)
-            return Scored(_query_rows(batch, encoded.query_BD, own_rows), columns, columns.part(0, 0))
+            query_BD = self._queries(encoded, columns.vectors_ND[own_rows] if encoded.query_BD.ndim == 3 else None)
+            return Scored(_query_rows(batch, query_BD, own_rows), columns, columns.part(0, 0))
         own = Columns(encoded.candidate_AD, *_rows_and_log_q(batch), encoded.bias_A)
         num_own = len(own_rows)
         num_shared = num_own + (len(batch["sampled"]["rows"]) if "sampled" in batch else 0)
@@ -127,7 +130,17 @@ class RetrievalModel(nn.Module):
         columns = positives if num_shared == num_own else joined([positives, sampled])
         impressions = own.part(num_shared, len(own.rows_N)) if "impressions" in batch else None
         places_B = replica() * num_own + torch.arange(num_own, device=own_rows.device)
-        return Scored(_query_rows(batch, encoded.query_BD, places_B, impressions), columns, _detached(positives))
+        query_BD = self._queries(encoded, own.vectors_ND[:num_own])
+        return Scored(_query_rows(batch, query_BD, places_B, impressions), columns, _detached(positives))
+
+    def _queries(self, encoded: Encoded, positive_BD: Tensor | None) -> Tensor:
+        """One vector for each query [B, D]: of several interests what its positive chooses."""
+        if encoded.query_BD.ndim == 2:
+            return encoded.query_BD
+        assert positive_BD is not None
+        if self._mind_power is None:
+            return choose_interest(encoded.query_BD, positive_BD)
+        return attend_label(encoded.query_BD, positive_BD, self._mind_power)
 
     def loss_of(self, rows: QueryRows, columns: Columns, bank: Columns | None, total: Tensor) -> Tensor:
         """The task's loss of some rows, divided by the weight of all of them."""
@@ -141,6 +154,12 @@ class RetrievalModel(nn.Module):
             total_weight=total,
         )
         return cast(Tensor, loss)
+
+
+def _mind_power(config: RunConfig) -> float | None:
+    """Power of the label-aware attention; none where the positive takes its best interest."""
+    poolings = [history.pooling for history in config.query.histories]
+    return next((pooling.power for pooling in poolings if isinstance(pooling, MindPooling)), None)
 
 
 def total_weight(batch: BatchTensors) -> Tensor:

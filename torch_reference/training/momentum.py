@@ -1,7 +1,7 @@
 """A moving average of the candidate tower, which fills the bank in its momentum form."""
 
 import copy
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -25,13 +25,16 @@ class MovingAverage:
             towers: what is averaged; the query side is not copied.
             momentum: share m that the average keeps of itself at every update, 0 <= m < 1.
         """
-        shared = (towers.query, towers.log_temperature, towers.sigmoid_bias)
-        self._average = copy.deepcopy(towers, {id(part): part for part in shared if part is not None})
+        shared = (towers.query, towers.context, towers.merge, towers.log_temperature, towers.sigmoid_bias)
+        # The copying's memo, which knows the copy of every parameter: a table that the query side shares with the
+        # candidate's is copied for the candidate's alone.
+        copies: dict[int, Any] = {id(part): part for part in shared if part is not None}
+        self._average = copy.deepcopy(towers, copies)
         self._average.candidate.eval()
-        weights, averages = parameters_by_name(towers), parameters_by_name(self._average)
+        weights = parameters_by_name(towers)
         self._weights = {name: weight for name, weight in weights.items() if name.startswith("candidate.")}
         self._momentum = momentum
-        self.tensors = {name: averages[name] for name in self._weights}
+        self.tensors: dict[str, Tensor] = {name: copies[id(weight)] for name, weight in self._weights.items()}
         """The averages by canonical name, in the layout of their parameters."""
 
     @torch.no_grad()

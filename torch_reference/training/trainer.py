@@ -67,8 +67,11 @@ class TwoTowerTrainer:
             catalogue: encoded features of all candidates; the losses full_softmax and gbce need it.
 
         Raises:
-            UserError: names or shapes of the state are not the model's; or no GPU where one is asked for.
+            UserError: names or shapes of the state are not the model's; no GPU where one is asked for; or batch norm
+                with several processes.
         """
+        if num_replicas() > 1:
+            _refuse_batch_norm(config)
         self._config = config
         self._device = choose_device(config.training.device)
         tensors = None if catalogue is None else feature_tensors(catalogue, device=self._device)
@@ -97,6 +100,8 @@ class TwoTowerTrainer:
             gradients, norm = clip_by_global_norm(self._take_gradients(), self._config.optimizer.clip_norm)
             if math.isfinite(loss) and math.isfinite(norm):
                 self._optimizer.apply(gradients, step=self._step + 1, learning_rate=learning_rate)
+                for batch_norm in self._model.towers.batch_norms():
+                    batch_norm.commit()
                 self._step += 1
                 self._enqueue(tensors, positives)
         return StepResult(loss=loss, gradient_norm=norm, temperature=temperature)
@@ -208,6 +213,14 @@ class TwoTowerTrainer:
             return torch.Generator(self._device).manual_seed(seed)
 
         return draws
+
+
+def _refuse_batch_norm(config: RunConfig) -> None:
+    """Each replica would normalise by its own rows, and the gradient would not be that of the whole batch."""
+    for side, tower in config.towers.items():
+        if tower.norm == "batch":
+            what = f"norm is batch, and {num_replicas()} processes train together, each of which sees its own rows"
+            raise UserError(what, where=f"{side}.norm", todo="use layer, or train in one process")
 
 
 def _coalesced(gradient: Tensor) -> Tensor:
