@@ -67,8 +67,8 @@ def oracle_forward(problem: Problem) -> Arrays:
     """Vectors and logits by hand."""
     passed = oracle.forward(problem.config, problem.weights, problem.batch)
     [positives] = passed.kinds
-    arrays: Arrays = {"query": passed.query.vectors, "candidate": positives.vectors[0], "logits": passed.logits}
-    return arrays | ({"bias": positives.bias[0]} if problem.config.model.candidate_bias else {})
+    arrays: Arrays = {"query": passed.query.value, "candidate": positives.vectors.value[0], "logits": passed.logits}
+    return arrays | ({"bias": positives.bias.value[0]} if problem.config.model.candidate_bias else {})
 
 
 def tf_loss(problem: Problem, dtype: Dtype) -> Loss:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity_tests.cases import NUM_ROWS
+from parity_tests.planted_features import PLACES, drawn, history_arrays, table_sizes
 from retrieval_contract.arrays import (
     BankColumns,
     Batch,
@@ -25,7 +26,7 @@ from retrieval_contract.arrays import (
     KnownPositives,
     SampledColumns,
 )
-from retrieval_contract.config import RunConfig
+from retrieval_contract.config import HistoryFeature, RunConfig
 from retrieval_contract.weights.names import VocabularySizes
 
 CANDIDATE_ROWS = (3, 1, 3, 4, 5, 1)
@@ -62,23 +63,30 @@ def make_batch(config: RunConfig, *, seed: int, weights: str = "varied") -> Batc
     """
     generator = np.random.default_rng([seed, 1])
     query_rows, candidate_rows = np.array(QUERY_ROWS, np.int32), np.array(CANDIDATE_ROWS, np.int32)
+    whole_sequences = config.training.positions == "all"
     if seed:
         query_rows = generator.choice(len(QUERY_IDS), 2)[generator.integers(0, 2, NUM_ROWS)].astype(np.int32)
         candidate_rows = generator.choice(NUM_CANDIDATES, 4)[generator.integers(0, 4, NUM_ROWS)].astype(np.int32)
-    query = _query_features(query_rows, generator)
+    query = _query_features(config, seed, query_rows, generator)
     sampled = _sampled(config, seed, generator)
     return Batch(
-        query_features={feature.name: query[feature.name] for feature in config.query.features},
+        query_features=query,
         candidate_features=candidate_features(config, candidate_rows),
         query_rows=query_rows,
         candidate_rows=candidate_rows,
         log_q=log_q_of(config, candidate_rows),
         weights=np.array(WEIGHTS[weights], np.float32),
+        places=np.array(PLACES, np.int32) if whole_sequences else None,
         sampled=sampled,
         impressions=_impressions(config, seed, generator),
         known_positives=_known_positives(config, query_rows, candidate_rows),
         allowed=_allowed(config, 0 if sampled is None else len(sampled.rows), generator),
     )
+
+
+def sizes_of(config: RunConfig) -> VocabularySizes:
+    """Rows of every table that the configuration looks up, and of those with fixed arrays."""
+    return {side: {**sizes, **SIZES.get(side, {})} for side, sizes in table_sizes(config).items()}
 
 
 def make_bank(config: RunConfig, *, seed: int, num_entries: int = 7) -> BankColumns:
@@ -129,25 +137,56 @@ def log_q_of(config: RunConfig, candidate_rows: NDArray[Any]) -> Float32Array:
 def candidate_features(config: RunConfig, rows: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Encoded features of candidates, those of the configuration."""
     genres = np.array([[2, 0, 0], [3, 0, 0], [4, 1, 0], [2, 4, 0], [0, 0, 0], [4, 3, 2], [3, 3, 1]], np.int32)
-    every = {
-        "candidate_id": CANDIDATE_IDS[rows],
-        "genres": genres[rows],
-        "price": np.array([0.25, -1.25, 1.5, 0.5, 0.0, 2.0, -0.75], np.float32)[rows],
-        "year": np.array([1, 3, 2, 2, 1, 1, 3], np.int32)[rows],
+    every: dict[str, NDArray[Any]] = {
+        "candidate_id": CANDIDATE_IDS,
+        "genres": genres,
+        "price": np.array([0.25, -1.25, 1.5, 0.5, 0.0, 2.0, -0.75], np.float32),
+        "year": np.array([1, 3, 2, 2, 1, 1, 3], np.int32),
     }
-    return {feature.name: every[feature.name] for feature in config.candidate.features}
+    found: dict[str, NDArray[Any]] = {}
+    for feature in config.candidate.features:
+        if feature.name in every:
+            found[feature.name] = every[feature.name]
+        else:
+            found |= drawn(feature, NUM_CANDIDATES, np.random.default_rng([*feature.name.encode()]))
+    return {name: array[rows] for name, array in found.items()}
 
 
-def _query_features(rows_B: NDArray[Any], generator: np.random.Generator) -> dict[str, NDArray[Any]]:
-    """Features of queries; age and history belong to the moment and are drawn, but for fixed lists of six rows."""
+def _query_features(
+    config: RunConfig, seed: int, rows_B: NDArray[Any], generator: np.random.Generator
+) -> dict[str, NDArray[Any]]:
+    """Features of queries and of their requests: some fixed, the others drawn by seed and name."""
+    fixed = _fixed_query_features(rows_B, generator)
+    candidates = candidate_features(config, np.arange(NUM_CANDIDATES))
+    known = {feature.name: feature for feature in config.candidate.features}
+    found: dict[str, NDArray[Any]] = {}
+    for side, tower in config.towers.items():
+        prefix = "context." if side == "context" else ""
+        for feature in tower.features if side != "candidate" else ():
+            own = np.random.default_rng([seed, 5, *f"{prefix}{feature.name}".encode()])
+            if isinstance(feature, HistoryFeature):
+                whole_sequences = config.training.positions == "all"
+                found |= history_arrays(
+                    config, feature, candidates, own, whole_sequences=whole_sequences, mixed=seed > 0
+                )
+            elif feature.name in fixed and not prefix:
+                found[feature.name] = fixed[feature.name]
+            else:
+                target = known.get(getattr(feature, "shares", None) or "")
+                rows = None if target is None else sizes_of(config)["candidate"][target.name]
+                arrays = drawn(feature, NUM_ROWS, own, rows=rows)
+                found |= {f"{prefix}{name}": array for name, array in arrays.items()}
+    return found
+
+
+def _fixed_query_features(rows_B: NDArray[Any], generator: np.random.Generator) -> dict[str, NDArray[Any]]:
+    """Features of queries, but for the age, which belongs to the moment and is drawn."""
     tags = np.array([[0, 0, 0], [3, 3, 0], [2, 3, 4], [1, 0, 0], [4, 2, 0]], np.int32)
-    histories = [[2, 6, 3, 5], [4, 0, 0, 0], [2, 6, 0, 0], [0, 0, 0, 0], [1, 1, 2, 0], [4, 0, 0, 0]]
     return {
         "query_id": QUERY_IDS[rows_B],
         "occupation": np.array([3, 1, 2, 1, 2], np.int32)[rows_B],
         "tags": tags[rows_B],
         "age": generator.standard_normal(len(rows_B)).astype(np.float32),
-        "history": np.array(histories, np.int32),
     }
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity_tests import cases
-from parity_tests.planted_batches import SIZES, catalogue_features, make_bank, make_batch
+from parity_tests import cases, tower_cases
+from parity_tests.planted_batches import catalogue_features, make_bank, make_batch, sizes_of
 from retrieval_contract.arrays import BankColumns, Batch, FeatureArrays, Float32Array
 from retrieval_contract.config import RunConfig
 from retrieval_contract.weights.names import VocabularySizes, parameter_table
@@ -40,17 +40,19 @@ def problem(case: str, *, weights: str = "varied", seed: int = 0, optimizer: dic
     """Build the problem of a case.
 
     Args:
-        case: a name in `cases.EVERY_CASE`.
+        case: a name in `EVERY_CASE` of `cases` or of `tower_cases`.
         weights: a name in `planted_batches.WEIGHTS`.
         seed: of the weights and of the numbers in the batch.
         optimizer: settings of the optimiser that differ from the defaults.
     """
-    config = cases.config_of(cases.EVERY_CASE[case], where=case, optimizer=optimizer)
+    tree = (cases.EVERY_CASE | tower_cases.EVERY_CASE)[case]
+    config = cases.config_of(tree, where=case, optimizer=optimizer)
     generator = np.random.default_rng([seed, len(case)])
-    table = parameter_table(config, SIZES)
+    sizes = sizes_of(config)
+    table = parameter_table(config, sizes)
     return Problem(
         config=config,
-        sizes=SIZES,
+        sizes=sizes,
         weights={name: _start(generator, name, parameter) for name, parameter in table.items()},
         batch=make_batch(config, seed=seed, weights=weights),
         catalogue=catalogue_features(config),

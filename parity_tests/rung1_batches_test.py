@@ -1,6 +1,6 @@
 """Rung 1: the bytes that reach the tensors of either stack are the batch's."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,15 +10,15 @@ import torch_reference.inputs
 from parity_tests.cases import NEGATIVES as NEGATIVE_CASES
 from parity_tests.comparing import assert_same
 from parity_tests.corners import tf_arrays, torch_arrays
+from parity_tests.prepared_runs import flat
 from parity_tests.problems import problem
 from parity_tests.tolerances import rule
+from parity_tests.tower_cases import SINGLE as TOWER_CASES
 from retrieval_contract.config_text import config_from_tree
 from retrieval_contract.data.batches import TrainingBatches
 from retrieval_contract.data.prepare import prepare
 
 BYTES = rule("batches", "bytes")
-UNUSED = ("query_rows",)
-"""What no loss reads; a stack may leave it out."""
 CONFIG = {
     "source": {"kind": "simulated", "num_queries": 60, "num_candidates": 40, "num_interactions": 1_000},
     "query": {
@@ -50,19 +50,6 @@ def crossed(batch):
     return (*({name: back(array, truth.get(name)) for name, array in flat(stack).items()} for stack in stacks), truth)
 
 
-def flat(nest):
-    """Leaves by their path; fields that are None, or that nobody needs, left out."""
-    if is_dataclass(nest):
-        nest = {field.name: getattr(nest, field.name) for field in fields(nest)}
-    leaves = {}
-    for name, value in nest.items():
-        if name in UNUSED or value is None:
-            continue
-        deeper = flat(value) if isinstance(value, dict) or is_dataclass(value) else None
-        leaves |= {name: value} if deeper is None else {f"{name}/{key}": leaf for key, leaf in deeper.items()}
-    return leaves
-
-
 def back(array, like):
     """Widened row numbers narrowed again; any other change of dtype is left as it is, and then noticed."""
     if (
@@ -75,7 +62,7 @@ def back(array, like):
     return array
 
 
-@pytest.mark.parametrize("case", ["everything", "plain", *NEGATIVE_CASES])
+@pytest.mark.parametrize("case", ["everything", "plain", *NEGATIVE_CASES, *TOWER_CASES])
 def test_a_batch_arrives(case):
     assert_same(*crossed(problem(case).batch), BYTES)
 
@@ -129,6 +116,26 @@ def test_rung1_notices_a_part_of_the_batch_left_behind():
     for part in ("sampled/rows", "impressions/allowed", "known_positives/places", "allowed"):
         with pytest.raises(AssertionError, match=part):
             assert_same({name: array for name, array in tf.items() if name != part}, torch, truth, BYTES)
+
+
+@pytest.mark.parametrize(
+    ("case", "part", "wrong"),
+    [
+        ("places_tower", "places", lambda places: places + 1),
+        ("history_fields", "query_features/history.ages", lambda ages: np.maximum(ages - 1, 0)),
+        ("history_fields", "query_features/history.mean_weighted.weights", np.ones_like),
+        ("weighted_mean", "query_features/history.weights", lambda weights: np.roll(weights, 1, axis=1)),
+        ("context_gate", "query_features/context.hour", lambda rows: rows + 1),
+        ("affinity", "query_features/affinity", lambda shares: shares.astype(np.float16).astype(np.float32)),
+    ],
+)
+def test_rung1_notices_a_feature_that_is_changed_or_lost(case, part, wrong):
+    tf, torch, truth = crossed(problem(case).batch)
+    changed = torch | {part: wrong(torch[part])}
+    lost = {name: array for name, array in tf.items() if name != part}
+    for corners in ((tf, changed), (lost, torch)):
+        with pytest.raises(AssertionError, match=part):
+            assert_same(*corners, truth, BYTES)
 
 
 def test_rung1_notices_impressions_in_another_order():

@@ -11,6 +11,7 @@ from parity_tests.cases import CASES
 from parity_tests.comparing import assert_same
 from parity_tests.problems import problem
 from parity_tests.tolerances import rule
+from parity_tests.tower_cases import SINGLE as TOWERS
 from retrieval_contract.errors import UserError
 from retrieval_contract.weights.archive import read_weights, write_weights
 
@@ -33,7 +34,7 @@ def through(stack, small, arrays):
 
 
 @pytest.mark.parametrize("first", STACKS)
-@pytest.mark.parametrize("case", [*CASES, *LEARNED_BY_THE_LOSS])
+@pytest.mark.parametrize("case", [*CASES, *LEARNED_BY_THE_LOSS, *TOWERS])
 def test_there_and_back_is_byte_identical(case, first, tmp_path):
     small = problem(case)
     second = next(stack for stack in STACKS if stack != first)
@@ -47,7 +48,7 @@ def test_there_and_back_is_byte_identical(case, first, tmp_path):
     assert len({path.read_bytes() for path in paths}) == 1
 
 
-@pytest.mark.parametrize("case", ["hidden_relu", "everything", "sigmoid_all"])
+@pytest.mark.parametrize("case", ["hidden_relu", "everything", "sigmoid_all", *TOWERS])
 def test_both_stacks_hold_the_same_bytes(case):
     small = problem(case)
     assert_same(through("tf", small, small.weights), through("torch", small, small.weights), small.weights, BYTES)
@@ -105,6 +106,57 @@ def test_a_refused_assignment_changes_nothing(stack, change):
         weights.assign(model, other)
     after = weights.extract(model)
     assert_same(after, after, small.weights, BYTES)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("batch_norm", "query.dense.0.norm.mean"),
+        ("mind", "query.history.history.routing"),
+        ("transformer", "query.history.history.block.1.output.bias"),
+        ("gru", "query.history.history.recurrent_bias"),
+        ("history_fields", "query.history.history.field.price"),
+        ("history_fields", "query.embedding.history.age"),
+        ("context_gate", "context.gate.kernel"),
+        ("cross_layers", "candidate.cross.2.bias"),
+        ("dense", "candidate.projection.projected"),
+    ],
+)
+def test_a_missing_part_of_a_tower_is_refused_and_named(stack, case, name):
+    small = problem(case)
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        through(stack, small, {key: array for key, array in small.weights.items() if key != name})
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("name", ["query.embedding.history", "query.embedding.history.genres"])
+def test_a_table_that_is_shared_is_not_taken_twice(stack, name):
+    """It stands under the candidate's name; another copy of it is left over."""
+    small = problem("history_shares")
+    table = small.weights["candidate.embedding.candidate_id"]
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        through(stack, small, small.weights | {name: table})
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "wrong"),
+    [
+        ("transformer", "query.history.history.block.0.query.kernel", np.transpose),
+        ("gru", "query.history.history.input_kernel", lambda kernel: np.roll(kernel, 4, axis=1)),
+        ("mind", "query.history.history.kernel", np.transpose),
+        ("cross_layers", "query.cross.0.kernel", np.transpose),
+        ("transformer", "query.history.history.position", lambda position: position[::-1]),
+        ("batch_norm", "query.dense.0.norm.variance", np.sqrt),
+    ],
+)
+def test_rung2_notices_a_part_of_a_tower_in_another_form(case, name, wrong):
+    small = problem(case)
+    tf, torch = (through(stack, small, small.weights) for stack in STACKS)
+    assert tf[name].shape == wrong(tf[name]).shape
+    for corners in ((tf | {name: wrong(tf[name])}, torch), (tf, torch | {name: wrong(torch[name])})):
+        with pytest.raises(AssertionError, match=name.replace(".", r"\.")):
+            assert_same(*corners, small.weights, BYTES)
 
 
 @pytest.mark.parametrize("stack", STACKS)

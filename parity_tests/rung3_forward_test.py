@@ -10,8 +10,9 @@ import torch_reference.callables
 from parity_tests.cases import CASES
 from parity_tests.comparing import assert_same
 from parity_tests.corners import oracle_forward, tf_forward, torch_forward
+from parity_tests.oracles import layers, lists, negatives
 from parity_tests.oracles import model as oracle
-from parity_tests.oracles import negatives, towers
+from parity_tests.oracles.activations import activate
 from parity_tests.problems import problem, with_log_q, with_settings
 from parity_tests.tolerances import rule
 
@@ -68,7 +69,7 @@ def test_rung3_notices_a_dropped_transpose():
 def test_rung3_notices_unmasked_padding(monkeypatch):
     small = problem("history")
     with monkeypatch.context() as patch:
-        patch.setattr(towers, "list_weights", lambda rows_BM: np.full(rows_BM.shape, 1 / rows_BM.shape[1]))
+        patch.setattr(lists, "is_value", lambda rows: np.ones(rows.shape, bool))
         wrong = oracle_forward(small)
     fails(small, wrong)
 
@@ -76,7 +77,7 @@ def test_rung3_notices_unmasked_padding(monkeypatch):
 def test_rung3_notices_a_sum_for_a_mean(monkeypatch):
     small = problem("multivalent")
     with monkeypatch.context() as patch:
-        patch.setattr(towers, "list_weights", lambda rows_BM: (rows_BM != 0).astype(np.float64))
+        patch.setattr(lists, "divisor", lambda _, __: 1.0)
         wrong = oracle_forward(small)
     fails(small, wrong)
 
@@ -87,7 +88,7 @@ def test_rung3_notices_the_other_gelu(monkeypatch):
 
     small = problem("hidden_gelu")
     with monkeypatch.context() as patch:
-        patch.setattr(towers, "activate", tanh_form)
+        patch.setattr(layers, "activate", tanh_form)
         wrong = oracle_forward(small)
     fails(small, wrong)
 
@@ -95,7 +96,7 @@ def test_rung3_notices_the_other_gelu(monkeypatch):
 def test_rung3_notices_an_activation_on_the_last_layer():
     small = problem("hidden_silu")
     truth = oracle_forward(small)
-    fails(small, truth | {"query": towers.activate("silu", truth["query"])})
+    fails(small, truth | {"query": activate("silu", truth["query"])})
 
 
 def test_rung3_notices_a_dropped_log_q():

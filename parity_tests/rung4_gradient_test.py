@@ -8,7 +8,7 @@ import pytest
 from parity_tests.cases import CASES, DRAWN
 from parity_tests.corners import oracle_loss, tf_loss, torch_loss
 from parity_tests.judging import DTYPES, assert_agree, assert_noticed
-from parity_tests.oracles import columns, towers
+from parity_tests.oracles import columns, layers, lists
 from parity_tests.planted_batches import WEIGHTS
 from parity_tests.problems import problem, with_log_q, with_settings
 
@@ -103,7 +103,7 @@ def test_rung4_notices_positives_off_by_one(monkeypatch):
 def test_rung4_notices_unmasked_padding(monkeypatch):
     small = problem("history")
     with monkeypatch.context() as patch:
-        patch.setattr(towers, "list_weights", lambda rows_BM: np.full(rows_BM.shape, 1 / rows_BM.shape[1]))
+        patch.setattr(lists, "is_value", lambda rows: np.ones(rows.shape, bool))
         wrong = oracle_loss(small)
     assert_noticed(small, wrong)
 
@@ -125,7 +125,7 @@ def test_rung4_notices_a_normalisation_without_its_gradient(monkeypatch):
     small = problem("normalize")
     with monkeypatch.context() as patch:
         patch.setattr(
-            towers, "normalized_backward", lambda x_BD, g_BD: g_BD / np.linalg.norm(x_BD, axis=1, keepdims=True)
+            layers, "normalized_backward", lambda x_BD, g_BD: g_BD / np.linalg.norm(x_BD, axis=1, keepdims=True)
         )
         wrong = oracle_loss(small)
     assert_noticed(small, wrong)

@@ -139,4 +139,4 @@ def test_rung4_notices_the_hardest_taken_before_the_masks():
     kept_BN = np.where(hits_BN, -np.inf, passed.logits)
     weights_B, log_q_BN = small.batch.weights.astype(np.float64), passed.log_q
     loss, flow_BN = losses.weighted_mean(losses.cross_entropy, kept_BN, log_q_BN, weights_B, passed.positives)
-    assert_noticed(small, (loss, model.pulled_back(small.config, small.weights, small.batch, passed, flow_BN)))
+    assert_noticed(small, (loss, model.pulled_back(small.config, small.weights, passed, flow_BN)))

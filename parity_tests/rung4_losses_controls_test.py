@@ -147,7 +147,7 @@ def fresh_bank(small: Problem) -> tuple[Problem, Batch]:
     rows = np.array([3, 6, 0, 2, 5], np.int32)
     features = candidate_features(small.config, rows)
     drawn = SampledColumns(features=features, rows=rows, log_q=log_q_of(small.config, rows))
-    vectors = towers.encode("candidate", small.config, small.weights, features).vectors
+    vectors = towers.encode_candidate(small.config, small.weights, features, training=True).vectors.value
     bank = BankColumns(vectors=vectors.astype(np.float32), rows=rows, log_q=drawn.log_q, bias=None)
     return replace(small, bank=bank), replace(small.batch, sampled=drawn)
 

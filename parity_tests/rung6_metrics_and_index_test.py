@@ -39,6 +39,13 @@ CUTOFFS = (1, 5, 10)
 K = 10
 QUERY_ID = {"name": "query_id", "kind": "id", "width": 8}
 CANDIDATE_ID = {"name": "candidate_id", "kind": "id", "width": 8}
+
+
+def _several(pooling, **settings):
+    shared = {"name": "history", "kind": "history", "width": 8, "max_length": 6, "shares": True}
+    return shared | {"pooling": {"kind": pooling, **settings}}
+
+
 CASES = {
     "ids": {
         "query": {"features": [QUERY_ID]},
@@ -55,7 +62,19 @@ CASES = {
         "loss": {"temperature": 0.1},
         "evaluation": {"exclude_seen": False, "part": "validation"},
     },
+    "mind": {
+        "query": {"features": [_several("mind", num_interests=3), QUERY_ID], "hidden_dims": [12]},
+        "candidate": {"features": [CANDIDATE_ID]},
+        "model": {"dim": 8, "candidate_bias": True},
+    },
+    "comirec": {
+        "query": {"features": [_several("comirec", num_interests=4)]},
+        "candidate": {"features": [CANDIDATE_ID]},
+        "model": {"dim": 8, "normalize": True},
+        "evaluation": {"known": "train_and_validation"},
+    },
 }
+INTERESTS = ("mind", "comirec")
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,8 @@ class Scene:
 
     def vectors(self, stack):
         """(query vectors [Q, D], candidate vectors [N, D]) of a stack, or of the oracle."""
-        queries, candidates = self.prepared.query_features(*self.question), self.prepared.candidate_features()
+        queries = self.prepared.query_features(*self.question, part=self.config.evaluation.part)
+        candidates = self.prepared.candidate_features()
         if stack == "oracle":
             sides = (("query", queries), ("candidate", candidates))
             return tuple(model.served_vectors(side, self.config, self.weights, features) for side, features in sides)
@@ -114,14 +134,15 @@ def model_metrics(case, stack):
 
 
 @functools.cache
-def by_hand(case, *, cutoffs=CUTOFFS, reverse_ties=False, excludes=True):
+def by_hand(case, *, cutoffs=CUTOFFS, reverse_ties=False, excludes=True, score=model.served_scores):
     """Every metric of the report by brute force, from scores as an index serves them: float64, rounded to float32."""
     here = scene(case)
     query_rows, _ = here.question
     # The vectors leave a stack as float32, and a score is their inner product.
     query_QD, candidate_ND = (vectors.astype(np.float64) for vectors in here.vectors("torch"))
-    scores_QN = (query_QD @ candidate_ND.T).astype(np.float32)
-    seen, part = here.prepared.seen().toarray(), here.config.evaluation.part
+    scores_QN = score(query_QD, candidate_ND).astype(np.float32)
+    part = here.config.evaluation.part
+    seen = here.prepared.seen(part).toarray()
     removes = here.config.evaluation.exclude_seen and excludes
     num_candidates = scores_QN.shape[1]
     held_out: dict[int, list[int]] = {row: [] for row in query_rows.tolist()}
@@ -178,7 +199,7 @@ def found(case, name):
 def best_by_hand(case):
     """Rows and scores of the best K of every query."""
     query_QD, candidate_ND = (vectors.astype(np.float64) for vectors in scene(case).vectors("torch"))
-    scores_QN = (query_QD @ candidate_ND.T).astype(np.float32)
+    scores_QN = model.served_scores(query_QD, candidate_ND).astype(np.float32)
     rows_QK = np.array([metrics.ranking(scores_N)[:K] for scores_N in scores_QN], np.int32)
     return rows_QK, np.take_along_axis(scores_QN, rows_QK, axis=1)
 
@@ -237,6 +258,37 @@ def test_rung6_notices_seen_candidates_kept():
 
 def test_rung6_notices_a_cutoff_off_by_one():
     fails("ids", by_hand("ids", cutoffs=tuple(k + 1 for k in CUTOFFS)))
+
+
+@pytest.mark.parametrize("case", INTERESTS)
+def test_several_interests_find_no_candidate_twice(case):
+    """Searched once for each interest, then merged: the best of several lists that share candidates."""
+    assert scene(case).vectors("tf")[0].ndim == 3
+    for name in INDEXES:
+        assert all(len(set(rows.tolist())) == K for rows in found(case, name).rows), name
+
+
+@pytest.mark.parametrize("case", INTERESTS)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda query, candidates: (query @ candidates.T).mean(axis=1),
+        lambda query, candidates: query[:, 0] @ candidates.T,
+        lambda query, candidates: (query @ candidates.T).sum(axis=1),
+    ],
+    ids=["mean", "first", "sum"],
+)
+def test_rung6_notices_another_merge_of_interests(case, wrong):
+    fails(case, by_hand(case, score=wrong))
+
+
+def test_rung6_notices_interests_averaged_into_one_vector():
+    here = scene("mind")
+    queries, candidates = here.vectors("tf")
+    digest = weights_digest(here.weights)
+    vectors = Vectors(ids=here.prepared.candidates.ids, values=candidates, weights_digest=digest)
+    got = ExactIndex.build(vectors, here.config.index).search(queries.mean(axis=1), K, weights_digest=digest)
+    assert not np.array_equal(got.rows, best_by_hand("mind")[0])
 
 
 def test_rung6_notices_a_missing_candidate_bias():

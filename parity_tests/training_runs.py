@@ -115,7 +115,11 @@ def oracle_step(small: Problem, state: State, number: int, rate: float) -> optim
     return optimizers.take_step(small.config, small.table, state, steps, learning_rate=rate, catalogue=small.catalogue)
 
 
-def compare(tf: State, torch: State, truth: State, room: Literal["step", "drift"]) -> None:
+Room = Literal["step", "deep_step", "drift"]
+"""Rules of a comparison: one step, one step of towers with norms, many steps."""
+
+
+def compare(tf: State, torch: State, truth: State, room: Room) -> None:
     """States of three corners: numbers by the rules of rung 5, whole numbers exactly."""
     for name in (name for name in COUNTED if name in truth):
         wanted = truth[name].astype(np.int64)
@@ -126,9 +130,9 @@ def compare(tf: State, torch: State, truth: State, room: Literal["step", "drift"
         assert_same(*corners, rule(f"{room}_{part}", "float32"))
 
 
-def assert_run_noticed(wrong: State, plan: Plan, *, num_steps: int = 1) -> None:
-    """Raise unless a wrong state after some steps is noticed in the place of either stack."""
-    room: Literal["step", "drift"] = "step" if num_steps == 1 else "drift"
+def assert_run_noticed(wrong: State, plan: Plan, *, num_steps: int = 1, first: Room = "step") -> None:
+    """Raise unless a wrong state after some steps is noticed in the place of either stack; `first` judges one step."""
+    room: Room = first if num_steps == 1 else "drift"
     tf, torch = (trained(corner, plan).states[num_steps] for corner in TRAINERS)
     truth = by_hand(plan, num_steps=num_steps).states[num_steps]
     compare(tf, torch, truth, room)

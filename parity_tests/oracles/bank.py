@@ -12,8 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from parity_tests.oracles import columns, towers
-from parity_tests.oracles.towers import Array, Arrays, NamedArrays
+from parity_tests.oracles import columns
+from parity_tests.oracles.differentiation import Array
+from parity_tests.oracles.inputs import NamedArrays
+from parity_tests.oracles.towers import Arrays
 from retrieval_contract.arrays import BankColumns, Batch
 from retrieval_contract.config import RunConfig
 
@@ -92,8 +94,8 @@ def moved_on(config: RunConfig, before: NamedArrays, after: NamedArrays, batches
 
 def enqueue(config: RunConfig, ring: Arrays, weights: NamedArrays, batch: Batch) -> None:
     """Write a batch's positives over the oldest entries, one after the other."""
-    vectors_BD = towers.encode("candidate", config, weights, batch.candidate_features).vectors
-    bias_B = columns.bias_of(config, weights, batch.candidate_features)
+    positives = columns.columns_of(config, weights, batch).kinds[0]
+    vectors_BD, bias_B = positives.vectors.value[0], positives.bias.value[0]
     for row in range(len(vectors_BD)):
         place = int(ring["bank/enqueued"]) % num_places(config)
         ring["bank/vectors"][place] = vectors_BD[row]

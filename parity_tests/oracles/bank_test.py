@@ -29,7 +29,7 @@ def run(small, num_steps, *, batches_a_step=1):
 
 def vectors(small, state, batch, prefix="weights/"):
     weights = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
-    return towers.encode("candidate", small.config, weights, batch.candidate_features).vectors
+    return towers.encode_candidate(small.config, weights, batch.candidate_features, training=True).vectors.value
 
 
 def test_first_in_first_out():

@@ -1,8 +1,9 @@
-"""The candidates that stand against a query, by hand: which they are, and how a gradient at their logits goes back.
+"""The candidates that stand against a query, by hand: which they are, and their vectors as nodes.
 
 Columns of row i, in this order: positives of the batch | sampled columns | bank | the row's own impressions; with full
 softmax the whole catalogue and nothing else. Written as if every row had columns of its own, [B, N, D]: that is the
-definition, and at the size of these problems the memory does not matter.
+definition, and at the size of these problems the memory does not matter. All of a batch's candidates are encoded in one
+pass, which batch norm can tell.
 
 Letters: B queries in the batch, N columns of a row, n columns of one kind, X impressions of a row, D vector width.
 """
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity_tests.oracles import towers
-from parity_tests.oracles.towers import Array, Arrays, NamedArrays, Trace
+from parity_tests.oracles.differentiation import Array, Node, node
+from parity_tests.oracles.inputs import NamedArrays, Nodes
 from retrieval_contract.arrays import BankColumns, Batch
 from retrieval_contract.config import RunConfig
 from retrieval_contract.weights.names import CANDIDATE_BIAS
@@ -24,9 +26,9 @@ from retrieval_contract.weights.names import CANDIDATE_BIAS
 class Columns:
     """Columns of one kind."""
 
-    vectors: Array
+    vectors: Node
     """[B, n, D]."""
-    bias: Array
+    bias: Node
     """[B, n], zeros where the model has none."""
     rows: NDArray[Any]
     """Entity rows [B, n]."""
@@ -34,45 +36,53 @@ class Columns:
     """[B, n]."""
     allowed: NDArray[np.bool_]
     """False counts as absent [B, n]."""
-    features: NamedArrays | None
-    """What was encoded: leading dimension n, or B n where each row has its own; None where nothing was (bank)."""
-    trace: Trace | None
-    """Of the encoding."""
-    shared: bool
-    """True where all rows have the same columns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """Every kind of column, and what batch norm saw."""
+
+    kinds: list[Columns]
+    """In order."""
+    statistics: dict[str, Array]
+    """As `towers.Encoded.statistics`."""
 
 
 def columns_of(
     config: RunConfig,
-    weights: NamedArrays,
+    weights: NamedArrays | Nodes,
     batch: Batch,
     *,
     catalogue: NamedArrays | None = None,
     bank: BankColumns | None = None,
-) -> list[Columns]:
-    """Every kind of column that the batch has, in order.
+) -> Candidates:
+    """Every kind of column that the batch has.
 
     Args:
         config: the run.
-        weights: canonical name -> array.
+        weights: canonical name -> array or node.
         batch: one training batch.
         catalogue: encoded features of all candidates; full softmax needs them.
         bank: stored columns; None where there are none.
     """
-    num_rows = len(batch.candidate_rows)
+    weights = towers.leaves(weights)
+    groups = encoded_together(config, batch, catalogue)
+    features = towers.stacked(groups)
+    encoded = towers.encode_candidate(config, weights, features, training=True)
+    bias_N = bias_of(config, weights, features)
+    ends = np.cumsum([num_candidates(group) for group in groups])
+    parts = [slice(end - num_candidates(group), end) for end, group in zip(ends, groups, strict=True)]
+    pieces = [(encoded.vectors[part], bias_N[part]) for part in parts]
+    return Candidates(kinds=_kinds(config, batch, pieces, bank), statistics=encoded.statistics)
+
+
+def encoded_together(config: RunConfig, batch: Batch, catalogue: NamedArrays | None) -> list[NamedArrays]:
+    """Features of the positives, the sampled columns and the impressions; with full softmax of the catalogue alone."""
     if config.loss.kind == "full_softmax":
         assert catalogue is not None
-        every_row = np.arange(num_candidates(catalogue))
-        return [_shared(config, weights, catalogue, every_row, np.zeros(len(every_row)), num_rows)]
-    kinds = [_shared(config, weights, batch.candidate_features, batch.candidate_rows, batch.log_q, num_rows)]
-    if batch.sampled is not None:
-        drawn = batch.sampled
-        kinds.append(_shared(config, weights, drawn.features, drawn.rows, drawn.log_q, num_rows))
-    if bank is not None:
-        kinds.append(_stored(bank, num_rows))
-    if batch.impressions is not None:
-        kinds.append(_own(config, weights, batch))
-    return kinds
+        return [catalogue]
+    others = [columns.features for columns in (batch.sampled, batch.impressions) if columns is not None]
+    return [batch.candidate_features, *others]
 
 
 def positive_columns(config: RunConfig, batch: Batch) -> NDArray[np.int64]:
@@ -82,45 +92,11 @@ def positive_columns(config: RunConfig, batch: Batch) -> NDArray[np.int64]:
     return np.arange(len(batch.candidate_rows))
 
 
-def pulled_back(
-    config: RunConfig, weights: NamedArrays, kinds: list[Columns], vector_flow_BND: Array, bias_flow_BN: Array
-) -> Arrays:
-    """Gradient of every parameter of the candidate's side, from that at the columns' vectors and biases.
-
-    Args:
-        config: the run.
-        weights: canonical name -> array.
-        kinds: from `columns_of`.
-        vector_flow_BND: gradient at every column's vector, kinds one behind the other.
-        bias_flow_BN: gradient at every column's bias.
-
-    Returns:
-        Canonical name -> dense gradient, summed over kinds and duplicates; nothing flows into a bank.
-    """
-    gradients = {name: np.zeros(np.shape(array)) for name, array in weights.items() if name.startswith("candidate.")}
-    start = 0
-    for kind in kinds:
-        part = slice(start, start + kind.rows.shape[1])
-        start = part.stop
-        if kind.features is None or kind.trace is None:
-            continue
-        vector_flow, bias_flow = vector_flow_BND[:, part], bias_flow_BN[:, part]
-        if kind.shared:
-            vector_flow, bias_flow = vector_flow.sum(axis=0), bias_flow.sum(axis=0)
-        flow = vector_flow.reshape(kind.trace.vectors.shape)
-        pulled = towers.pull_back("candidate", config, weights, kind.features, kind.trace, flow)
-        for name, gradient in pulled.items():
-            gradients[name] += gradient
-        if config.model.candidate_bias:
-            np.add.at(gradients[CANDIDATE_BIAS][:, 0], bias_rows(config, kind.features), bias_flow.reshape(-1))
-    return gradients
-
-
-def bias_of(config: RunConfig, weights: NamedArrays, features: NamedArrays) -> Array:
+def bias_of(config: RunConfig, weights: Nodes, features: NamedArrays) -> Node:
     """Candidate bias of encoded candidates, zeros where the model has none."""
     if not config.model.candidate_bias:
-        return np.zeros(num_candidates(features))
-    return np.asarray(weights[CANDIDATE_BIAS], np.float64)[bias_rows(config, features), 0]
+        return node(np.zeros(num_candidates(features)))
+    return weights[CANDIDATE_BIAS][bias_rows(config, features)][:, 0]
 
 
 def bias_rows(config: RunConfig, features: NamedArrays) -> NDArray[Any]:
@@ -134,49 +110,41 @@ def num_candidates(features: NamedArrays) -> int:
     return len(next(iter(features.values())))
 
 
-def _shared(
-    config: RunConfig, weights: NamedArrays, features: NamedArrays, rows: NDArray[Any], log_q: NDArray[Any], num: int
-) -> Columns:
-    """Candidates that are columns of every one of `num` rows."""
-    trace = towers.encode("candidate", config, weights, features)
+def _kinds(config: RunConfig, batch: Batch, pieces: list[tuple[Node, Node]], bank: BankColumns | None) -> list[Columns]:
+    num_rows, pieces = len(batch.candidate_rows), list(pieces)
+    if config.loss.kind == "full_softmax":
+        every_row = np.arange(pieces[0][0].shape[0])
+        return [_shared(*pieces[0], every_row, np.zeros(len(every_row)), num_rows)]
+    kinds = [_shared(*pieces.pop(0), batch.candidate_rows, batch.log_q, num_rows)]
+    if batch.sampled is not None:
+        kinds.append(_shared(*pieces.pop(0), batch.sampled.rows, batch.sampled.log_q, num_rows))
+    if bank is not None:
+        bias_S = np.zeros(len(bank.rows)) if bank.bias is None else bank.bias
+        kinds.append(_shared(node(bank.vectors), node(bias_S), bank.rows, bank.log_q, num_rows))
+    if batch.impressions is not None:
+        kinds.append(_own(*pieces.pop(0), batch))
+    return kinds
+
+
+def _shared(vectors_ND: Node, bias_N: Node, rows: NDArray[Any], log_q: NDArray[Any], num_rows: int) -> Columns:
+    """Candidates that are columns of every one of `num_rows` rows."""
     return Columns(
-        vectors=np.broadcast_to(trace.vectors, (num, *trace.vectors.shape)),
-        bias=np.broadcast_to(bias_of(config, weights, features), (num, len(rows))),
-        rows=np.broadcast_to(rows, (num, len(rows))),
-        log_q=np.broadcast_to(np.asarray(log_q, np.float64), (num, len(rows))),
-        allowed=np.ones((num, len(rows)), bool),
-        features=features,
-        trace=trace,
-        shared=True,
+        vectors=vectors_ND[None] + np.zeros((num_rows, 1, 1)),
+        bias=bias_N[None] + np.zeros((num_rows, 1)),
+        rows=np.broadcast_to(rows, (num_rows, len(rows))),
+        log_q=np.broadcast_to(np.asarray(log_q, np.float64), (num_rows, len(rows))),
+        allowed=np.ones((num_rows, len(rows)), bool),
     )
 
 
-def _stored(bank: BankColumns, num: int) -> Columns:
-    bias_S = np.zeros(len(bank.rows)) if bank.bias is None else np.asarray(bank.bias, np.float64)
-    return Columns(
-        vectors=np.broadcast_to(np.asarray(bank.vectors, np.float64), (num, *bank.vectors.shape)),
-        bias=np.broadcast_to(bias_S, (num, len(bank.rows))),
-        rows=np.broadcast_to(bank.rows, (num, len(bank.rows))),
-        log_q=np.broadcast_to(np.asarray(bank.log_q, np.float64), (num, len(bank.rows))),
-        allowed=np.ones((num, len(bank.rows)), bool),
-        features=None,
-        trace=None,
-        shared=True,
-    )
-
-
-def _own(config: RunConfig, weights: NamedArrays, batch: Batch) -> Columns:
+def _own(vectors_ND: Node, bias_N: Node, batch: Batch) -> Columns:
     """Each row's own impressions."""
     shown = batch.impressions
     assert shown is not None
-    trace = towers.encode("candidate", config, weights, shown.features)
     return Columns(
-        vectors=trace.vectors.reshape((*shown.rows.shape, trace.vectors.shape[1])),
-        bias=bias_of(config, weights, shown.features).reshape(shown.rows.shape),
+        vectors=vectors_ND.reshape(*shown.rows.shape, vectors_ND.shape[1]),
+        bias=bias_N.reshape(*shown.rows.shape),
         rows=shown.rows,
         log_q=np.asarray(shown.log_q, np.float64),
         allowed=shown.allowed,
-        features=shown.features,
-        trace=trace,
-        shared=False,
     )

@@ -11,17 +11,18 @@ Letters: B queries in the batch, N columns of a row, D vector width.
 
 import numpy as np
 
-from parity_tests.oracles.towers import Array, NamedArrays
+from parity_tests.oracles.differentiation import Array, Node
+from parity_tests.oracles.inputs import NamedArrays
 from retrieval_contract.config import RunConfig
 from retrieval_contract.weights.names import LOG_TEMPERATURE
 
 
-def products(query_BD: Array, candidate_BND: Array) -> Array:
+def products(query_BD: Node, candidate_BND: Node) -> Node:
     """Step 1: inner product of each query with each of its columns [B, N]."""
-    return np.einsum("bd,bnd->bn", query_BD, candidate_BND)
+    return (query_BD[:, None, :] * candidate_BND).sum(2)
 
 
-def logits(products_BN: Array, *, temperature: float, bias_BN: Array, log_q_BN: Array) -> Array:
+def logits(products_BN: Node, *, temperature: float, bias_BN: Node, log_q_BN: Array) -> Node:
     """Steps 2 and 3: over temperature, plus bias, minus log_q."""
     return products_BN / temperature + bias_BN - log_q_BN
 

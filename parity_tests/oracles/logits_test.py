@@ -5,6 +5,7 @@ import pytest
 
 from parity_tests.comparing import assert_same
 from parity_tests.oracles import logits
+from parity_tests.oracles.differentiation import Node
 from parity_tests.problems import problem, with_settings, with_weight
 from parity_tests.tolerances import rule
 from retrieval_contract.weights.names import LOG_TEMPERATURE
@@ -18,9 +19,9 @@ def same(got, wanted):
 
 
 def test_logits_in_order():
-    products = logits.products(np.array([[2.0, 0.0]]), np.array([[[3.0, 1.0], [1.0, 9.0]]]))
-    bias, log_q = np.array([[1.0, -1.0]]), np.array([[-2.0, 0.25]])
-    same(logits.logits(products, temperature=0.5, bias_BN=bias, log_q_BN=log_q), [[15.0, 2.75]])
+    products = logits.products(Node([[2.0, 0.0]]), Node([[[3.0, 1.0], [1.0, 9.0]]]))
+    bias, log_q = Node([[1.0, -1.0]]), np.array([[-2.0, 0.25]])
+    same(logits.logits(products, temperature=0.5, bias_BN=bias, log_q_BN=log_q).value, [[15.0, 2.75]])
 
 
 @pytest.mark.parametrize(("kind", "wanted"), [("none", 0), ("exact", -3), ("streaming", -3), ("refined", 0)])

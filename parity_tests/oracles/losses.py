@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logsumexp, softmax
 
-from parity_tests.oracles.towers import Array
+from parity_tests.oracles.differentiation import Array
 from retrieval_contract.config import Loss
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity_tests.oracles.towers import Array
+from parity_tests.oracles.differentiation import Array
 from retrieval_contract.arrays import KnownPositives
 
 Bools = NDArray[np.bool_]

@@ -5,7 +5,7 @@ Loshchilov and Hutter 2019, algorithm 2 with the decay first and scaled by the l
 momentum: Sutskever et al. 2013 in the form v = mu v + g; p -= lr v. Clipping: Pascanu et al. 2013, algorithm 1.
 Row-sparse: of a table only the rows that the step's batches looked up move, value and slots alike; t counts all steps.
 A step: loss of all its batches, with the bank as it stands; the move; parameters put back inside their bounds; then the
-average and the bank.
+average, the bank and batch norm's moving statistics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity_tests.oracles import bank, logits, model
-from parity_tests.oracles.towers import Array, Arrays, NamedArrays
+from parity_tests.oracles.differentiation import Array
+from parity_tests.oracles.inputs import NamedArrays
+from parity_tests.oracles.layers import moved_statistics
+from parity_tests.oracles.towers import Arrays
 from retrieval_contract.arrays import Batch
 from retrieval_contract.config import Optimizer, RunConfig
 from retrieval_contract.weights.parameter import Parameter
@@ -47,7 +50,8 @@ def initial_state(config: RunConfig, weights: NamedArrays) -> Arrays:
     state = {f"weights/{name}": np.asarray(array, np.float64) for name, array in weights.items()}
     start = settings.initial_accumulator if settings.kind == "adagrad" else 0.0
     for slot in slots_of(settings):
-        state |= {f"slots/{slot}/{name}": np.full(np.shape(array), start) for name, array in weights.items()}
+        trained = {name: array for name, array in weights.items() if model.is_trained(name)}
+        state |= {f"slots/{slot}/{name}": np.full(np.shape(array), start) for name, array in trained.items()}
     return state | {"step": np.asarray(0.0)} | bank.initial_state(config, weights)
 
 
@@ -83,7 +87,7 @@ def take_step(
     weights, stored = weights_of(state), bank.columns_of(config, state)
     results = [model.loss_and_gradients(config, weights, batch, catalogue=catalogue, bank=stored) for batch in batches]
     loss = float(np.mean([loss for loss, _ in results]))
-    gradients = {name: np.mean([parts[name] for _, parts in results], axis=0) for name in weights}
+    gradients = {name: np.mean([parts[name] for _, parts in results], axis=0) for name in results[0][1]}
     norm = float(np.sqrt(sum((gradient**2).sum() for gradient in gradients.values())))
     after = {name: np.array(array, np.float64) for name, array in state.items()}
     if np.isfinite(loss) and np.isfinite(norm):
@@ -92,8 +96,19 @@ def take_step(
         _move_all(
             config.optimizer, table, after, clipped(gradients, norm, config.optimizer.clip_norm), rows, learning_rate
         )
-        after |= bank.moved_on(config, state, after, batches)
+        after |= statistics_after(config, weights, batches, catalogue) | bank.moved_on(config, state, after, batches)
     return Step(state=after, loss=loss, norm=norm, temperature=logits.temperature(config, weights))
+
+
+def statistics_after(
+    config: RunConfig, weights: NamedArrays, batches: Sequence[Batch], catalogue: NamedArrays | None
+) -> Arrays:
+    """Moving statistics of batch norm behind a step; one batch makes a step there."""
+    if all(tower.norm != "batch" for tower in config.towers.values()):
+        return {}
+    [batch] = batches
+    found = model.forward(config, weights, batch, catalogue=catalogue).statistics
+    return {f"weights/{name}": moved_statistics(weights[name], statistic) for name, statistic in found.items()}
 
 
 def weights_of(state: NamedArrays) -> dict[str, Array]:

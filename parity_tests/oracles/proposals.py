@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from parity_tests.oracles.towers import Array
+from parity_tests.oracles.differentiation import Array
 
 
 def mixture_log_q(sources: Sequence[tuple[float, Array]]) -> Array:

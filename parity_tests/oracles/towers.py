@@ -1,164 +1,178 @@
-"""A tower forward and backward by hand, in float64.
+"""The towers, forward, in float64: features put together, cross layers, hidden layers, the last linear layer, merges.
 
-    combined_BF = concat or sum of embeddings; multivalent and history: mean over the places that are not padding
-    h_0 = combined;  h_{i+1} = act(h_i W_i + b_i);  raw = h_n W_n + b_n;  vector = raw / sqrt(max(|raw|^2, 1e-24))
+    concat or sum of the features, in order; cross layers; hidden layers; linear; q and c merged; L2 where configured
 
-The last dense layer is linear. An empty list, of values or of history, becomes zeros.
-Letters: B rows of the batch, F width of the features put together, D vector width, M places of a list.
+A tower with several interests repeats its other features for each, and runs its layers on all of them as rows. Places
+of a history (`training.positions=all`) are rows too.
+
+Source: docstrings of `Tower` and `Model`.
+Letters: B rows of the batch, L places of a history, I interests, F width of the features put together, D of a vector.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity_tests.oracles.activations import activate, slope
-from retrieval_contract.config import Feature, RunConfig, Side, Tower, table_width
-from retrieval_contract.weights.names import dense_bias_name, embedding_name, kernel_name
+from parity_tests.oracles import layers
+from parity_tests.oracles.differentiation import Array, Node, concatenated, node
+from parity_tests.oracles.histories import history_input, history_places
+from parity_tests.oracles.inputs import Lookups, NamedArrays, Nodes, feature_input, lookups
+from parity_tests.oracles.items import item_lookups
+from parity_tests.oracles.sequences import sigmoid
+from retrieval_contract.config import HistoryFeature, RunConfig, Side, Tower
+from retrieval_contract.weights.names import CONTEXT_GATE_BIAS, CONTEXT_GATE_KERNEL
 
-Array = NDArray[np.float64]
 Arrays = dict[str, Array]
-NamedArrays = Mapping[str, NDArray[Any]]
-
-SMALLEST_SQUARE = 1e-24
+CONTEXT = "context."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
-    """What a forward pass leaves for the backward pass."""
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a side's tower gives."""
 
-    inputs: tuple[Array, ...]
-    """Input of each dense layer, the features put together first."""
-    before: tuple[Array, ...]
-    """Output of each dense layer before its activation."""
-    raw: Array
-    """Vectors [B, D] before normalisation."""
-    vectors: Array
-    """Vectors [B, D], the tower's output."""
+    vectors: Node
+    """Vectors [B, D], [B, I, D] of several interests, or [B L, D] of places."""
+    statistics: dict[str, Array] = field(default_factory=dict)
+    """Mean and variance of this pass, by the canonical names of the moving ones; where batch norm trains."""
 
 
-def encode(side: Side, config: RunConfig, weights: NamedArrays, features: NamedArrays) -> Trace:
-    """Run one tower forward.
-
-    Args:
-        side: which tower.
-        config: the run.
-        weights: canonical name -> array.
-        features: encoded features, leading dimension B.
-
-    Returns:
-        Vectors [B, D] and everything on the way.
-    """
-    tower = tower_of(side, config)
-    x = combined(side, tower, weights, features)
-    num_layers = len(tower.layer_dims(config.model.dim))
-    inputs, before = [x], []
-    for layer in range(num_layers):
-        kernel = _float64(weights[kernel_name(side, layer)])
-        before.append(x @ kernel + _float64(weights[dense_bias_name(side, layer)]))
-        x = before[-1] if layer == num_layers - 1 else activate(tower.activation, before[-1])
-        inputs.append(x)
-    vectors = normalized(x) if config.model.normalize else x
-    return Trace(inputs=tuple(inputs), before=tuple(before), raw=x, vectors=vectors)
+def leaves(weights: NamedArrays | Nodes) -> dict[str, Node]:
+    """Weights as nodes, whose gradients can be asked for."""
+    return {name: node(array) for name, array in weights.items()}
 
 
-def combined(side: Side, tower: Tower, weights: NamedArrays, features: NamedArrays) -> Array:
-    """Put a tower's features together: [B, F]."""
-    parts = [_feature_vector(side, feature, weights, features[feature.name]) for feature in tower.features]
-    return sum(parts[1:], start=parts[0]) if tower.combine == "sum" else np.concatenate(parts, axis=1)
-
-
-def normalized(x_BD: Array) -> Array:
-    """`x / sqrt(max(|x|^2, 1e-24))`, row by row."""
-    return x_BD / _norms(x_BD)
-
-
-def list_weights(rows_BM: NDArray[Any]) -> Array:
-    """Weight of each place of a list in its mean: 1 over the number of values, 0 on padding."""
-    present_BM = (rows_BM != 0).astype(np.float64)
-    return present_BM / np.maximum(present_BM.sum(axis=1, keepdims=True), 1)
-
-
-def pull_back(
-    side: Side, config: RunConfig, weights: NamedArrays, features: NamedArrays, trace: Trace, gradient_BD: Array
-) -> Arrays:
-    """Gradient of the loss with respect to every parameter of a tower, from the gradient at its vectors.
+def encode_query(
+    config: RunConfig, weights: NamedArrays | Nodes, features: NamedArrays, *, training: bool, places: bool = False
+) -> Encoded:
+    """Query vectors, context merged in, normalised where configured.
 
     Args:
-        side: which tower.
         config: the run.
-        weights: canonical name -> array.
-        features: what `encode` was given.
-        trace: what `encode` returned.
-        gradient_BD: gradient at the vectors.
-
-    Returns:
-        Canonical name -> dense gradient, duplicates summed.
+        weights: canonical name -> array or node.
+        features: encoded query features, those of the context among them.
+        training: batch norm by the batch's own statistics; nothing else depends on it.
+        places: a vector for each place of the history, [S L, D].
     """
-    tower, gradients = tower_of(side, config), {}
-    flow = normalized_backward(trace.raw, gradient_BD) if config.model.normalize else gradient_BD
-    last = len(trace.before) - 1
-    for layer in range(last, -1, -1):
-        if layer != last:
-            flow = flow * slope(tower.activation, trace.before[layer])
-        gradients[kernel_name(side, layer)] = trace.inputs[layer].T @ flow
-        gradients[dense_bias_name(side, layer)] = flow.sum(axis=0)
-        flow = flow @ _float64(weights[kernel_name(side, layer)]).T
-    return gradients | _embedding_gradients(side, tower, weights, features, flow)
+    weights = leaves(weights)
+    query = encode("query", config, weights, features, training=training, places=places)
+    vectors, statistics = query.vectors, query.statistics
+    if config.context is not None:
+        own = {name.removeprefix(CONTEXT): array for name, array in features.items() if name.startswith(CONTEXT)}
+        context = encode("context", config, weights, own, training=training)
+        vectors, statistics = merged(config, weights, vectors, context.vectors), statistics | context.statistics
+    return Encoded(layers.normalized(vectors) if config.model.normalize else vectors, statistics)
 
 
-def normalized_backward(x_BD: Array, gradient_BD: Array) -> Array:
-    """Through `y = x / n`: (g - y <y, g>) / n; below the floor n is a constant, and only g / n is left."""
-    norms_B1 = _norms(x_BD)
-    y_BD = x_BD / norms_B1
-    moving_B1 = (x_BD**2).sum(axis=1, keepdims=True) > SMALLEST_SQUARE
-    along_B1 = np.where(moving_B1, (y_BD * gradient_BD).sum(axis=1, keepdims=True), 0)
-    return (gradient_BD - y_BD * along_B1) / norms_B1
+def encode_candidate(
+    config: RunConfig, weights: NamedArrays | Nodes, features: NamedArrays, *, training: bool
+) -> Encoded:
+    """Candidate vectors [B, D], normalised where configured; arguments as of `encode_query`."""
+    found = encode("candidate", config, leaves(weights), features, training=training)
+    vectors = layers.normalized(found.vectors) if config.model.normalize else found.vectors
+    return Encoded(vectors, found.statistics)
 
 
-def tower_of(side: Side, config: RunConfig) -> Tower:
-    """The configured tower of a side."""
-    return config.query if side == "query" else config.candidate
+def merged(config: RunConfig, weights: Nodes, query: Node, context_BD: Node) -> Node:
+    """`q + c`, or `g * q + (1 - g) * c` with `g = sigmoid([q, c] W + b)`; for each interest where there are several."""
+    context = node(np.zeros(query.shape)) + (context_BD[:, None] if query.value.ndim == 3 else context_BD)
+    if config.model.context_merge == "sum":
+        return query + context
+    both = concatenated([query, context], axis=query.value.ndim - 1)
+    gate = sigmoid(both @ weights[CONTEXT_GATE_KERNEL] + weights[CONTEXT_GATE_BIAS])
+    return gate * query + (1.0 - gate) * context
 
 
-def _feature_vector(side: Side, feature: Feature, weights: NamedArrays, values: NDArray[Any]) -> Array:
-    if feature.kind == "numeric":
-        return _float64(values)[:, None]
-    table_VF = _float64(weights[embedding_name(side, feature.name)])
-    if feature.kind in ("id", "categorical"):
-        return table_VF[values]
-    return (table_VF[values] * list_weights(values)[:, :, None]).sum(axis=1)
+def encode(
+    side: Side, config: RunConfig, weights: Nodes, features: NamedArrays, *, training: bool, places: bool = False
+) -> Encoded:
+    """One tower, before any merge and normalisation; arguments as of `encode_query`."""
+    x = combined(side, config, weights, features, places=places)
+    shape = x.shape
+    x_BF = x.reshape(-1, shape[-1])
+    vectors_BD, statistics = layered(side, config, weights, x_BF, training=training)
+    return Encoded(vectors_BD if places else vectors_BD.reshape(*shape[:-1], config.model.dim), statistics)
 
 
-def _embedding_gradients(
-    side: Side, tower: Tower, weights: NamedArrays, features: NamedArrays, flow_BF: Array
-) -> Arrays:
-    gradients: Arrays = {}
-    start = 0
+def combined(side: Side, config: RunConfig, weights: Nodes, features: NamedArrays, *, places: bool = False) -> Node:
+    """Features put together: [B, F], [B, I, F] of several interests, [B, L, F] of places."""
+    tower = config.towers[side]
+    parts = []
     for feature in tower.features:
-        width = feature.width if table_width(feature) else 1
-        part = flow_BF if tower.combine == "sum" else flow_BF[:, start : start + width]
-        start += width
-        if table_width(feature):
-            gradient = np.zeros(weights[embedding_name(side, feature.name)].shape)
-            _scatter(gradient, features[feature.name], part)
-            gradients[embedding_name(side, feature.name)] = gradient
-    return gradients
+        if isinstance(feature, HistoryFeature):
+            parts.append((history_places if places else history_input)(config, feature, weights, features))
+        else:
+            parts.append(feature_input(side, feature, weights, features))
+    if tower.num_interests > 1:
+        parts = [repeated(part, tower.num_interests) for part in parts]
+    return sum(parts[1:], start=parts[0]) if tower.combine == "sum" else concatenated(parts, parts[0].value.ndim - 1)
 
 
-def _scatter(gradient_VF: Array, rows: NDArray[Any], flow_BF: Array) -> None:
-    """Add each row's flow to the table rows it came from."""
-    if rows.ndim == 1:
-        np.add.at(gradient_VF, rows, flow_BF)
-    else:
-        np.add.at(gradient_VF, rows, list_weights(rows)[:, :, None] * flow_BF[:, None, :])
+def repeated(part: Node, num_interests: int) -> Node:
+    """What has no interests, once for each; interests as they are: [B, I, F]."""
+    if part.value.ndim == 3:
+        return part
+    return part[:, None, :] + np.zeros((part.shape[0], num_interests, part.shape[1]))
 
 
-def _norms(x_BD: Array) -> Array:
-    return np.sqrt(np.maximum((x_BD**2).sum(axis=1, keepdims=True), SMALLEST_SQUARE))
+def layered(
+    side: Side, config: RunConfig, weights: Nodes, x0_BF: Node, *, training: bool
+) -> tuple[Node, dict[str, Array]]:
+    """Cross layers, hidden layers and the last linear one: vectors [B, D], and the statistics of this pass."""
+    tower, statistics, x = config.towers[side], dict[str, Array](), x0_BF
+    for number in range(tower.cross_layers):
+        name = f"{side}.cross.{number}"
+        x = layers.cross_layer(x0_BF, x, weights[f"{name}.kernel"], weights[f"{name}.bias"])
+    for number in range(len(tower.layer_dims(config.model.dim))):
+        name = f"{side}.dense.{number}"
+        linear = layers.dense(x, weights, name)
+        if number == len(tower.hidden_dims):
+            return linear, statistics
+        linear, found = normed(tower, weights, linear, f"{name}.norm", training=training)
+        statistics |= found
+        x = layers.hidden_layer(x, linear, tower.activation, residual=tower.residual)
+    return x, statistics
 
 
-def _float64(array: NDArray[Any]) -> Array:
-    return np.asarray(array, np.float64)
+def normed(tower: Tower, weights: Nodes, x_BG: Node, name: str, *, training: bool) -> tuple[Node, dict[str, Array]]:
+    """The configured norm of a hidden layer, and the statistics that batch norm took of the batch."""
+    if tower.norm == "none":
+        return x_BG, {}
+    scale, offset = weights[f"{name}.scale"], weights[f"{name}.offset"]
+    if tower.norm == "layer":
+        return layers.layer_norm(x_BG, scale, offset), {}
+    if not training:
+        return layers.batch_norm(x_BG, scale, offset, weights[f"{name}.mean"], weights[f"{name}.variance"]), {}
+    mean, variance = layers.mean_and_variance(x_BG, axis=0)
+    found = {f"{name}.mean": mean.value[0], f"{name}.variance": variance.value[0]}
+    return layers.batch_norm(x_BG, scale, offset, mean, variance), found
+
+
+def tower_lookups(side: Side, config: RunConfig, features: NamedArrays) -> Lookups:
+    """Rows of every table that a side's features look up, those of the context with the query's."""
+    found: Lookups = []
+    for feature in config.towers[side].features:
+        if isinstance(feature, HistoryFeature):
+            found += item_lookups(config, feature, features)
+        else:
+            found += lookups(side, feature, features)
+    if side == "query" and config.context is not None:
+        own = {name.removeprefix(CONTEXT): array for name, array in features.items() if name.startswith(CONTEXT)}
+        found += tower_lookups("context", config, own)
+    return found
+
+
+def stacked(features: list[NamedArrays]) -> dict[str, NDArray[Any]]:
+    """Features of several groups of candidates one behind the other; lists are padded to the longest."""
+
+    def widened(array: NDArray[Any], width: int) -> NDArray[Any]:
+        missing = [(0, 0), (0, width - array.shape[1])] if array.ndim == 2 else [(0, 0)] * array.ndim
+        return np.pad(array, missing)
+
+    found = {}
+    for name in features[0]:
+        arrays = [group[name] for group in features]
+        width = max(array.shape[1] if array.ndim == 2 else 0 for array in arrays)
+        found[name] = np.concatenate([widened(array, width) for array in arrays])
+    return found

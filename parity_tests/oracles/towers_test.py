@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from parity_tests.comparing import assert_same
-from parity_tests.oracles import towers
+from parity_tests.oracles import layers, towers
 from parity_tests.oracles.activations import activate, slope
+from parity_tests.oracles.differentiation import Node
 from parity_tests.problems import problem
 from parity_tests.tolerances import rule
 
@@ -36,8 +37,8 @@ def test_slopes_are_the_differences(name):
 
 def test_a_list_is_the_mean_of_its_values_and_an_empty_one_is_zero():
     case = problem("everything")
-    tower, features = case.config.query, case.batch.query_features
-    combined = towers.combined("query", tower, case.weights, features)
+    features = case.batch.query_features
+    combined = towers.combined("query", case.config, towers.leaves(case.weights), features).value
     table = case.weights["query.embedding.history"].astype(np.float64)
     same(combined[:, -4:][0], (table[2] + table[6] + table[3] + table[5]) / 4)
     same(combined[:, -4:][3], np.zeros(4))
@@ -47,7 +48,11 @@ def test_a_list_is_the_mean_of_its_values_and_an_empty_one_is_zero():
 
 def test_normalised_rows_have_length_one_and_zero_stays_zero():
     x = np.array([[3.0, 4.0], [0.0, 0.0], [1e-30, 0.0]])
-    same(towers.normalized(x), [[0.6, 0.8], [0.0, 0.0], [1e-18, 0.0]])
+    same(layers.normalized(Node(x)).value, [[0.6, 0.8], [0.0, 0.0], [1e-18, 0.0]])
+
+
+def unit(x):
+    return layers.normalized(Node(x)).value
 
 
 def test_normalised_backward_is_the_difference():
@@ -57,5 +62,5 @@ def test_normalised_backward_is_the_difference():
     for place in np.ndindex(x.shape):
         step = np.zeros_like(x)
         step[place] = STEP
-        wanted[place] = ((towers.normalized(x + step) - towers.normalized(x - step)) * gradient).sum() / (2 * STEP)
-    same(towers.normalized_backward(x, gradient), wanted, DIFFERENCE)
+        wanted[place] = ((unit(x + step) - unit(x - step)) * gradient).sum() / (2 * STEP)
+    same(layers.normalized_backward(x, gradient), wanted, DIFFERENCE)
