@@ -25,8 +25,9 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: $(READY) ## both stacks trained on simulated data, beside popularity, EASE and the oracle; two indexes; top-10 side by side
 	$(BIN)/python -m benchmarks.demo --workdir=$(DEMO_DIR)
 
+# Two processes: a test uses one core, and a file's fixtures are made once.
 test: $(READY) lint ## everything that must hold, in under 15 minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## ruff, mypy, and the arrows between rooms
 	$(BIN)/ruff check .
@@ -39,6 +40,7 @@ parity: $(READY) ## the parity ladder, trained quality on MovieLens 100K (rung 7
 
 bench: $(READY) ## the measured ratios, as raw lines under benchmarks/results
 	$(BIN)/python -m benchmarks.evaluation_speed --quick
+	$(BIN)/python -m benchmarks.input_pipeline --quick
 	$(BIN)/python -m benchmarks.train_throughput --quick
 	$(BIN)/python -m benchmarks.negatives --quick
 

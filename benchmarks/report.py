@@ -15,7 +15,7 @@ from retrieval_contract.errors import UserError
 from retrieval_contract.files import replacing_file
 
 Line = Mapping[str, Any]
-OWN_PAGES = ("negatives",)
+OWN_PAGES = ("negatives", "quality")
 """Benchmarks of hundreds of lines, which write a page of their own."""
 LONGEST = 40
 """Settings of more letters, digests, stay in the lines."""

@@ -1,0 +1,171 @@
+"""Raw lines -> `quality.md`, `quality.svg` and the figures that the project is held to; never measures."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+from benchmarks.quality_plot import plot
+from benchmarks.quality_recipes import DATASETS, RECIPES, Recipe
+from benchmarks.quality_runs import NAME
+from retrieval_contract.errors import UserError
+from retrieval_contract.files import write_text
+
+HEADLINES = ("hit_rate@10", "ndcg@10")
+"""What the report's JSON says of each data set."""
+SHOWN = ("hit_rate@10", "ndcg@10", "hit_rate@50")
+TITLES = {"hit_rate@10": "HR@10", "ndcg@10": "NDCG@10", "hit_rate@50": "HR@50"}
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The seeds of one recipe in one stack."""
+
+    recipe: Recipe
+    stack: str
+    lines: tuple[Line, ...]
+    """The newest line of each seed, all of the newest configuration, by seed."""
+
+    def mean(self, metric: str) -> float:
+        """Mean over the seeds."""
+        return statistics.fmean(line["metrics"][metric]["value"] for line in self.lines)
+
+    def bounds(self, metric: str) -> tuple[float, float]:
+        """Mean over the seeds of each bound; all seeds resample the same queries."""
+        low, high = (statistics.fmean(line["metrics"][metric][end] for line in self.lines) for end in ("low", "high"))
+        return low, high
+
+    def seeds(self, metric: str) -> list[float]:
+        """Value of each seed."""
+        return [line["metrics"][metric]["value"] for line in self.lines]
+
+
+def write_report(results: Path) -> tuple[str, dict[str, dict[str, float | None]]]:
+    """Write both files beside the lines.
+
+    Returns:
+        The page, and for each data set the means over seeds of its headline recipe, None where no line is.
+
+    Raises:
+        UserError: there are no lines, or a file cannot be written.
+    """
+    path = results / f"{NAME}.jsonl"
+    found = outcomes(record.read(path))
+    if not found:
+        raise UserError("no test line", where=str(path), todo="run `python -m benchmarks.quality --recipe=...` first")
+    page = text(found)
+    write_text(path.with_suffix(".md"), page)
+    plot([line for outcome in found for line in outcome.lines], path.with_suffix(".svg"))
+    return page, headlines(found)
+
+
+def outcomes(lines: Sequence[Line]) -> list[Outcome]:
+    """Group test lines by recipe and stack, in the order of `RECIPES`; of each the newest configuration counts."""
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        settings = line["settings"]
+        if settings["part"] == "test" and settings["recipe"] in RECIPES:
+            groups.setdefault((settings["recipe"], settings["stack"]), []).append(line)
+    places = list(RECIPES)
+    return [
+        Outcome(recipe=RECIPES[name], stack=stack, lines=_newest(group))
+        for (name, stack), group in sorted(groups.items(), key=lambda item: (places.index(item[0][0]), item[0][1]))
+    ]
+
+
+def _newest(lines: Sequence[Line]) -> tuple[Line, ...]:
+    digest = lines[-1]["digest"]
+    by_seed = {line["seed"]: line for line in lines if line["digest"] == digest}
+    return tuple(by_seed[seed] for seed in sorted(by_seed))
+
+
+def headlines(found: Sequence[Outcome]) -> dict[str, dict[str, float | None]]:
+    """Means over seeds of each data set's headline recipe, of the stack with the most seeds."""
+    said: dict[str, dict[str, float | None]] = {name: dict.fromkeys(HEADLINES) for name in DATASETS}
+    for outcome in sorted(found, key=lambda outcome: len(outcome.lines)):
+        if outcome.recipe.headline:
+            said[outcome.recipe.dataset] = {metric: round(outcome.mean(metric), 6) for metric in HEADLINES}
+    return said
+
+
+def text(found: Sequence[Outcome]) -> str:
+    """The whole page."""
+    datasets = [name for name in DATASETS if any(outcome.recipe.dataset == name for outcome in found)]
+    parts = ["# Quality on real data, leave one out", _method(found)]
+    for name in datasets:
+        parts += _section(name, [outcome for outcome in found if outcome.recipe.dataset == name])
+    parts.append("![Validation while training](quality.svg)")
+    return "\n\n".join(parts) + "\n"
+
+
+def _method(found: Sequence[Outcome]) -> str:
+    machines = sorted({f"{line['cpu']}, {line['cores']} cores" for outcome in found for line in outcome.lines})
+    return (
+        f"Written by `python -m benchmarks.quality --report` from the raw lines; trained on {'; '.join(machines)}. "
+        "Each query's last row is test, the one before it validation; a test row is asked for behind the validation "
+        "row, and the whole catalogue is ranked, exactly. Hyperparameters were chosen on validation; test was measured "
+        "with the recipe as it stands. Recall equals the hit rate: one candidate is held out. In brackets 95 % "
+        "intervals over queries (the seeds' mean bounds), behind them every seed's own value. EASE and popularity "
+        "are learned from train rows."
+    )
+
+
+def _section(name: str, found: Sequence[Outcome]) -> list[str]:
+    """One data set: what it is, and a table for each treatment of what was seen."""
+    line = found[0].lines[-1]
+    sizes = (
+        f"{line['num_train_positives']:,} train positives, {line['num_candidates']:,} candidates, "
+        f"{line['num_queries']:,} test queries."
+    )
+    parts = [f"## {DATASETS[name].title}", f"{DATASETS[name].note} {sizes}"]
+    for excluded in (True, False):
+        group = [outcome for outcome in found if outcome.lines[-1]["exclude_seen"] is excluded]
+        if group:
+            seen = "Seen candidates left out of the ranking" if excluded else "Unfiltered: seen candidates stay"
+            parts.append(f"{seen}:\n\n{_table(group)}")
+    return parts
+
+
+def _table(found: Sequence[Outcome]) -> str:
+    head = ["tower", "stack", *(TITLES[metric] for metric in SHOWN), "seeds", "against published", "minutes", "epochs"]
+    rows = [_row(outcome) for outcome in found]
+    baselines: Mapping[str, Any] = next(
+        (line["baselines"] for outcome in found for line in outcome.lines if line["baselines"]), {}
+    )
+    rows += [
+        [f"*{name}*", "", *(_bounded(row[metric]) for metric in SHOWN), "", "", "", ""]
+        for name, row in baselines.items()
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+
+
+def _row(outcome: Outcome) -> list[str]:
+    cells = [_cell(outcome, metric) for metric in SHOWN]
+    minutes = statistics.median(line["wall_seconds"][0] / 60 for line in outcome.lines)
+    seeds = ", ".join(str(line["seed"]) for line in outcome.lines)
+    epochs = str(outcome.lines[-1]["settings"]["epochs"])
+    return [outcome.recipe.title, outcome.stack, *cells, seeds, _against(outcome), f"{minutes:.0f}", epochs]
+
+
+def _cell(outcome: Outcome, metric: str) -> str:
+    """Mean, interval, and the seeds' own values where there are several."""
+    low, high = outcome.bounds(metric)
+    values = outcome.seeds(metric)
+    own = f"; {' / '.join(f'{value:.4f}' for value in values)}" if len(values) > 1 else ""
+    return f"**{outcome.mean(metric):.4f}** ({low:.4f} to {high:.4f}{own})"
+
+
+def _against(outcome: Outcome) -> str:
+    """How far above or below what was published, metric by metric."""
+    said = [
+        f"{TITLES[metric]} {target:g}: {outcome.mean(metric) - target:+.4f}"
+        for metric, target in outcome.recipe.targets.items()
+    ]
+    return f"{', '.join(said)} ({outcome.recipe.target_source})" if said else ""
+
+
+def _bounded(entry: Mapping[str, float]) -> str:
+    return f"{entry['value']:.4f} ({entry['low']:.4f} to {entry['high']:.4f})"

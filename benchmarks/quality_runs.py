@@ -1,0 +1,146 @@
+"""One run of `benchmarks.quality`: trained or gone on with in its workdir, then its raw line.
+
+Hyperparameters are chosen with part=validation; part=test is measured once, with the recipe as it stands.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+from benchmarks.negative_datasets import shared
+from benchmarks.quality_curve import Curve, WatchedStack, Weights, points
+from benchmarks.quality_recipes import Recipe
+from retrieval_contract.config import RunConfig
+from retrieval_contract.data.batches import TrainingBatches
+from retrieval_contract.data.prepare import Part, PreparedData, prepare
+from retrieval_contract.evaluation.report import Report
+from retrieval_contract.runs.opened import evaluate_encoders
+from retrieval_contract.runs.training import train_run
+from retrieval_contract.runs.workdir import Workdir
+from retrieval_contract.stack import Stack
+
+NAME = "quality"
+REPORTED = ("hit_rate@10", "ndcg@10", "hit_rate@50", "ndcg@50", "mrr", "coverage@10")
+"""Metrics that a line holds; recall equals the hit rate, as a query has one held-out candidate."""
+CURVE_METRICS = ("hit_rate@10", "ndcg@10", "hit_rate@50")
+DIGITS = 6
+ENDS = ("value", "low", "high")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is asked for."""
+
+    recipe: Recipe
+    stack: Stack
+    seed: int
+    part: Part = "test"
+    settings: tuple[str, ...] = ()
+    """Settings over the recipe's own, for tuning."""
+    curve_epochs: int = 5
+    """Epochs between points of the validation curve."""
+    matmul: str = "highest"
+    """What the stack multiplies float32 with, as the line says it."""
+
+    def config(self) -> RunConfig:
+        """The run; for validation without baselines and intervals, and known by its train rows, which are all."""
+        tuning = ("evaluation.part=validation", "evaluation.baselines=[]", "evaluation.bootstrap_samples=1")
+        return self.recipe.config(seed=self.seed, settings=(*self.settings, *(tuning * (self.part == "validation"))))
+
+    def workdir(self, runs: Path) -> Workdir:
+        """Its folder among all runs."""
+        seed = f"{self.part}_seed_{self.seed}"
+        return Workdir(runs / self.recipe.dataset / self.recipe.name / self.stack.name / seed)
+
+
+def run(job: Job, workdir: Workdir, results: Path, *, resume: bool, overwrite: bool) -> Mapping[str, Any]:
+    """Train, or go on, and write the raw line.
+
+    Args:
+        job: what to train.
+        workdir: of this run alone; checkpoints, the validation curve and weights lie there.
+        results: folder of the raw lines.
+        resume: go on from the newest checkpoint; a run that was done is only measured again.
+        overwrite: begin anew.
+
+    Returns:
+        The line.
+
+    Raises:
+        UserError: the data or a setting is refused, or the workdir holds another run.
+        RunError: stopped, or the loss is not finite.
+    """
+    job.recipe.check()
+    config = job.config()
+    prepared = prepare(config)
+    curve = _curve(job, config, prepared, workdir)
+    report = train_run(WatchedStack(job.stack, curve), config, workdir, resume=resume, overwrite=overwrite)
+    assert report is not None, "one process"
+    made = _line(job, config, prepared, report, points(_curve_path(workdir)))
+    record.append(results / f"{NAME}.jsonl", [made])
+    return made
+
+
+def validation_config(config: RunConfig) -> RunConfig:
+    """The same run as it is measured on the way: validation rows, no baselines, no intervals."""
+    changes = {"part": "validation", "baselines": (), "bootstrap_samples": 1}
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
+
+
+def _curve(job: Job, config: RunConfig, prepared: PreparedData, workdir: Workdir) -> Curve:
+    asked = validation_config(config)
+
+    def measure(weights: Weights) -> dict[str, float]:
+        encoders = job.stack.encoders(asked, prepared.features.sizes, weights)
+        metrics = evaluate_encoders(asked, prepared, encoders).tree["metrics"]
+        return {name: metrics[name]["value"] for name in CURVE_METRICS}
+
+    steps_per_epoch = TrainingBatches(prepared, config).steps_per_epoch
+    # The last step is always a point, as the number of epochs is a multiple or the curve has one point.
+    every = job.curve_epochs if config.training.epochs % job.curve_epochs == 0 else config.training.epochs
+    return Curve(_curve_path(workdir), measure, every_steps=every * steps_per_epoch)
+
+
+def _curve_path(workdir: Workdir) -> Path:
+    return workdir.path / "curve.jsonl"
+
+
+def _line(
+    job: Job, config: RunConfig, prepared: PreparedData, report: Report, curve: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    tree = report.tree
+    last = curve[-1]
+    settings = {
+        "stack": job.stack.name,
+        "dataset": job.recipe.dataset,
+        "recipe": job.recipe.name,
+        "part": job.part,
+        "matmul": job.matmul,
+        "epochs": config.training.epochs,
+        # Without the seed, so that runs of one recipe share it.
+        "config": config.model_copy(update={"seed": 0}).digest(),
+        **({"settings": list(job.settings)} if job.settings else {}),
+    }
+    times = record.Times(wall=[last["seconds"]], cpu=[last["cpu_seconds"]])
+    case = f"{job.recipe.dataset}, {job.recipe.name}, {job.part}"
+    figures = {
+        "metrics": _reported(tree["metrics"]),
+        "baselines": {name: _reported(row) for name, row in tree["baselines"].items()},
+        "curve": [{name: value for name, value in point.items() if name != "cpu_seconds"} for point in curve],
+        "num_queries": tree["num_queries"],
+        "num_candidates": tree["num_candidates"],
+        "num_train_positives": len(prepared.train_positives),
+        "exclude_seen": tree["exclude_seen"],
+        "notes": [note.replace(f"{shared()}/", "") for note in tree["notes"]],
+    }
+    return record.line(NAME, case, times, settings=settings, seed=job.seed, **figures)
+
+
+def _reported(row: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    return {name: {end: _rounded(row[name][end]) for end in ENDS} for name in REPORTED}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DIGITS)
