@@ -3,9 +3,9 @@
     python -m benchmarks.quality --dataset=ml-1m --recipe=movielens_1m_sasrec --seed=0 [--stack=NAME] [--resume]
     python -m benchmarks.quality --report
 
-The first form trains one seed of a recipe, measures it on test beside popularity and EASE, and adds a raw line; a run
-that was stopped goes on with `--resume`. `--part=validation` measures the validation part instead, into lines beside
-the workdirs, for choosing hyperparameters with `--set`. Data sets are read from the folder TWO_TOWER_SHARED. `--report`
+The first form trains one seed of a recipe on all but the last row of each query, measures it on those beside popularity
+and EASE, and adds a raw line; a run that was stopped goes on with `--resume`. `--part=validation` holds the last row
+but one out too and measures that instead, for choosing hyperparameters with `--set`, into lines beside the workdirs. Data sets are read from the folder TWO_TOWER_SHARED. `--report`
 measures nothing: it writes quality.md and quality.svg from the raw lines and prints the table; the last line printed is
 one JSON object. On Linux large arrays go back to the system at every step, which can cost half of the time; it is saved
 by `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 THP_MEM_ALLOC_ENABLE=1` in the environment.
@@ -66,7 +66,7 @@ def _trained(flags: argparse.Namespace) -> dict[str, Any]:
         curve_epochs=flags.curve_epochs,
         matmul=flags.matmul,
     )
-    results = flags.results if job.part == "test" else flags.runs
+    results = flags.runs if job.settings else flags.results
     line = run(job, job.workdir(flags.runs), results, resume=flags.resume, overwrite=flags.overwrite)
     return {"case": line["case"], "seed": line["seed"], "metrics": line["metrics"]}
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from retrieval_contract.arrays import AnyArray, BankColumns, Batch, FeatureArrays, Float32Array
 from retrieval_contract.config import RunConfig
+from retrieval_contract.data.lengths import check_history_lengths
 from retrieval_contract.data.shards import shard
 from retrieval_contract.weights.names import VocabularySizes, parameter_table
 from tfrs_models.inputs import any_length, batch_tensors, choose_device, feature_tensors
@@ -47,6 +48,7 @@ class TwoTowerEncoders:
         Raises:
             UserError: weights that are missing, left over or of another shape; a device that is not there.
         """
+        self._config = config
         self._device = choose_device(device)
         several = [config.num_interests] if config.num_interests > 1 else []
         self._query_shape, self._candidate_shape = [*several, config.vector_dim], [config.vector_dim]
@@ -59,7 +61,11 @@ class TwoTowerEncoders:
         """Encoded query features, leading dimension B -> vectors [B, D], 1 appended where there is a candidate bias.
 
         A query tower of several interests gives [B, I, D].
+
+        Raises:
+            UserError: a history longer than its `max_length`.
         """
+        check_history_lengths(self._config, features)
         return self._encode(self._towers.query_vectors, features, self._query_shape)
 
     def encode_candidates(self, features: FeatureArrays) -> Float32Array:

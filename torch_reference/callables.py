@@ -12,6 +12,7 @@ from torch import Tensor
 
 from retrieval_contract.arrays import AnyArray, BankColumns, Batch, FeatureArrays, Float32Array
 from retrieval_contract.config import MeanPooling, RunConfig
+from retrieval_contract.data.lengths import check_history_lengths
 from retrieval_contract.errors import RunError
 from retrieval_contract.weights.names import VocabularySizes
 from torch_reference.inputs import FeatureTensors, batch_tensors, choose_device, feature_tensors
@@ -47,6 +48,7 @@ class TwoTowerEncoders:
         Raises:
             UserError: names or shapes are not the model's; or no GPU where one is asked for.
         """
+        self._config = config
         self._device = choose_device(device)
         self._towers = TwoTower(config, sizes, "float64").eval()
         assign(self._towers, weights)
@@ -60,7 +62,11 @@ class TwoTowerEncoders:
         """Encoded features, leading dimension B -> vectors [B, D], the constant 1 of a candidate bias appended.
 
         With several interests [B, I, D], the 1 behind each.
+
+        Raises:
+            UserError: a history longer than its `max_length`.
         """
+        check_history_lengths(self._config, features)
         shape = (self._dim,) if self._num_interests == 1 else (self._num_interests, self._dim)
         return self._encode(self._towers.query_vectors, features, shape, self._query_chunk)
 

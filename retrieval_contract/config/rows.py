@@ -27,7 +27,8 @@ class SplitRule(Settings):
     kind: Literal["temporal", "leave_one_out", "random", "column"] = "temporal"
     """Global cut in time; each query's last row (test) and last but one (validation); a seeded draw; a given column."""
     validation_fraction: Fraction = 0.1
-    """Share of rows for validation (temporal, random)."""
+    """Share of rows for validation (temporal, random). 0 holds none out, and so it does for leave_one_out: for the last
+    run, when all choices are made."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of rows for test (temporal, random)."""
     column: str = "split"

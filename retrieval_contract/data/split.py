@@ -24,6 +24,7 @@ def split_interactions(interactions: Interactions, rule: SplitRule) -> Split:
       configured share of rows.
     * leave_one_out: per query, in order of time and then of the source, the last positive is test and the last but one
       validation; a row that is no positive goes with the positive before it. A query of fewer than 3 positives trains.
+      With a validation_fraction of 0 the last but one trains too.
     * random: a draw keyed by `rule.seed`, exact in number.
     * column: as the column says.
 
@@ -92,7 +93,6 @@ def _nearest_change(times: Int64Array, wanted: int) -> int:
 
 
 def _leave_one_out(interactions: Interactions, rule: SplitRule) -> Parts:
-    del rule
     query_rows = interactions.query_rows
     # A stable sort: rows of one query and one moment keep the source's order.
     order = np.lexsort((interactions.times, query_rows))
@@ -101,7 +101,8 @@ def _leave_one_out(interactions: Interactions, rule: SplitRule) -> Parts:
     before_query = np.concatenate([[0], np.cumsum(num_positives)])[ordered_rows]
     nth = np.cumsum(positive) - before_query
     from_end = num_positives[ordered_rows] - nth
-    ordered_parts = np.select([from_end == 0, from_end == 1], [TEST, VALIDATION], TRAIN)
+    last_but_one = VALIDATION if rule.validation_fraction else TRAIN
+    ordered_parts = np.select([from_end == 0, from_end == 1], [TEST, last_but_one], TRAIN)
     ordered_parts[num_positives[ordered_rows] < 3] = TRAIN
     parts = np.empty(len(order), np.int8)
     parts[order] = ordered_parts

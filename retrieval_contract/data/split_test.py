@@ -85,6 +85,12 @@ def test_leave_one_out_takes_the_last_two_positives_of_each_query():
     assert places(split_interactions(interactions, LEAVE_ONE_OUT)) == ([1, 3, 6], [2, 5], [0, 4])
 
 
+def test_leave_one_out_without_validation_trains_on_the_last_but_one():
+    rule = SplitRule(kind="leave_one_out", validation_fraction=0.0)
+    interactions = rows([5, 1, 3, 2, 9, 8, 7], query_rows=[0, 0, 0, 0, 1, 1, 1], has_timestamps=False)
+    assert places(split_interactions(interactions, rule)) == ([1, 2, 3, 5, 6], [], [0, 4])
+
+
 def test_leave_one_out_lets_short_queries_train():
     interactions = rows([1, 2, 3, 1, 2, 1], query_rows=[0, 0, 0, 2, 2, 3])
     assert places(split_interactions(interactions, LEAVE_ONE_OUT)) == ([0, 3, 4, 5], [1], [2])
