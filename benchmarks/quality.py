@@ -5,10 +5,11 @@
 
 The first form trains one seed of a recipe on all but the last row of each query, measures it on those beside popularity
 and EASE, and adds a raw line; a run that was stopped goes on with `--resume`. `--part=validation` holds the last row
-but one out too and measures that instead, for choosing hyperparameters with `--set`, into lines beside the workdirs. Data sets are read from the folder TWO_TOWER_SHARED. `--report`
-measures nothing: it writes quality.md and quality.svg from the raw lines and prints the table; the last line printed is
-one JSON object. On Linux large arrays go back to the system at every step, which can cost half of the time; it is saved
-by `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 THP_MEM_ALLOC_ENABLE=1` in the environment.
+but one out too and measures that instead; with `--set`, for choosing hyperparameters, its lines lie beside the
+workdirs. Data sets are read from the folder TWO_TOWER_SHARED. `--report` measures nothing: it writes quality.md and
+quality.svg from the raw lines and prints the table; the last line printed is one JSON object. On Linux large arrays go
+back to the system at every step, which can cost half of the time; it is saved by `MALLOC_MMAP_MAX_=0
+MALLOC_TRIM_THRESHOLD_=100000000000 THP_MEM_ALLOC_ENABLE=1` in the environment.
 """
 
 import argparse

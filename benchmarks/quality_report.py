@@ -116,9 +116,9 @@ def _method(found: Sequence[Outcome]) -> str:
         f"Written by `python -m benchmarks.quality --report` from the raw lines; trained on {'; '.join(machines)}. "
         "Each query's last row is test; the whole catalogue is ranked, exactly. Hyperparameters were chosen with the "
         "last row but one held out too (validation); test was measured with the recipe as it stands, trained on all "
-        "but the last row, as published figures are. Recall equals the hit rate: one candidate is held out. In brackets 95 % "
-        "intervals over queries (the seeds' mean bounds), behind them every seed's own value. EASE and popularity "
-        "are learned from train rows."
+        "but the last row, as published figures are. Recall equals the hit rate: one candidate is held out. In "
+        "brackets 95 % intervals over queries (the seeds' mean bounds), behind them every seed's own value. EASE and "
+        "popularity are learned from the same rows."
     )
 
 
