@@ -15,8 +15,8 @@ def movielens_1m_sasrec() -> c.RunConfig:
 
     The catalogue is the 3,416 films with 5 ratings or more: rows without a position, 598 of rarer films, are dropped.
     Small batches: an epoch of 128 sequences a batch is 47 steps, and steps are what this model lacks. What the query
-    has met is masked, since it is left out of the ranking too: without that, half of a query's first ten are films that
-    it has seen, and the loss is spent on telling them from the target.
+    has met is masked, since it is left out of the ranking too: without that, a third of a query's first ten are films
+    that it has seen, and the loss is spent on telling them from the target.
     """
     return c.RunConfig(
         name="movielens_1m_sasrec",
