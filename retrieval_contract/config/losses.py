@@ -107,6 +107,9 @@ class Negatives(Settings):
 
     mask_known_positives: bool = False
     """Every candidate that the query has met as a train positive gets -inf in its row, the own positive excepted."""
+    known_positives: Literal["all", "earlier"] = "all"
+    """With mask_known_positives: all of the query's, or those before the example's moment. `earlier` leaves what it
+    meets later as negatives, so that the next candidate is learned apart from the ones behind it."""
     mask_not_yet_seen: bool = False
     """The explicit mask: a candidate whose first train row is later than the example's could not have been chosen, and
     gets -inf in its row."""

@@ -191,7 +191,7 @@ class TrainingBatches:
             places=chosen.places,
             sampled=self._sampled(column_rows_E, log_q_N) if len(column_rows_E) else None,
             impressions=self._impressions(query_rows_B, candidate_rows_B, moment, log_q_N),
-            known_positives=self._negatives.known_positives(query_rows_B),
+            known_positives=self._negatives.known_positives(query_rows_B, rows_B),
             allowed=self._negatives.allowed(self._times[rows_B], candidate_rows_B, column_rows_E),
         )
 

@@ -37,13 +37,17 @@ class GroupedCandidates:
         """[Q] True for queries whose list is empty [Q]."""
         return self._sizes_Q == 0
 
-    def pairs(self, query_rows_B: Int32Array) -> tuple[Int32Array, Int32Array]:
+    def pairs(self, query_rows_B: Int32Array, counts_B: Int64Array | None = None) -> tuple[Int32Array, Int32Array]:
         """Write out the lists of some queries.
+
+        Args:
+            query_rows_B: entity rows of the queries.
+            counts_B: how many of each list, from its start, at most its length; none means all.
 
         Returns:
             Place in `query_rows_B`, ascending, and entity row of each of their candidates.
         """
-        sizes_B = self._sizes_Q[query_rows_B]
+        sizes_B = self._sizes_Q[query_rows_B] if counts_B is None else counts_B
         ends_B = np.cumsum(sizes_B)
         places = np.repeat(np.arange(len(query_rows_B), dtype=np.int32), sizes_B)
         begins_B = self._starts_Q[query_rows_B] - (ends_B - sizes_B)

@@ -20,6 +20,25 @@ def known_positives(prepared: PreparedData) -> GroupedCandidates:
     return GroupedCandidates(query_rows, known.indices, num_queries=known.shape[0])
 
 
+def earlier_positives(prepared: PreparedData) -> tuple[GroupedCandidates, Int64Array]:
+    """Distinct candidates that each query met as a train positive, by the first time.
+
+    Returns:
+        The lists, and how many of its query's were met before the moment of each train positive [T].
+    """
+    histories = prepared.histories
+    num_rows = len(histories.order)
+    query_rows = np.repeat(np.arange(len(histories.starts) - 1), np.diff(histories.starts))
+    candidate_rows = histories.candidate_rows[:num_rows]
+    is_new = np.zeros(num_rows, np.bool_)
+    is_new[np.unique(query_rows * len(prepared.candidates.ids) + candidate_rows, return_index=True)[1]] = True
+    num_new = np.concatenate([[0], np.cumsum(is_new)])
+    counts_T = np.empty(num_rows, np.int64)
+    counts_T[histories.order] = num_new[histories.firsts] - num_new[histories.starts[query_rows]]
+    lists = GroupedCandidates(query_rows[is_new], candidate_rows[is_new], num_queries=len(prepared.queries.ids))
+    return lists, counts_T
+
+
 def impressions(prepared: PreparedData) -> GroupedCandidates:
     """Candidates of each query's train rows that are no positives, less its known positives, in the source's order.
 

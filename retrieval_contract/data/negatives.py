@@ -12,6 +12,7 @@ from retrieval_contract.data.grouped import GroupedCandidates
 from retrieval_contract.data.histories import NOBODY
 from retrieval_contract.data.negative_sources import (
     check_negatives,
+    earlier_positives,
     first_train_times,
     impressions,
     known_positives,
@@ -73,7 +74,7 @@ class Negatives:
             self._num_rows_Q if sequences is None else np.bincount(sequences.query_rows, minlength=num_queries)
         )
         self._impressions = impressions(prepared) if self._settings.impressions else None
-        self._known = known_positives(prepared) if self._settings.mask_known_positives else None
+        self._known, self._num_earlier_T = self._known_lists(prepared)
         self._first_times_N = first_train_times(prepared) if self._settings.mask_not_yet_seen else None
         self._num_hard = num_hard_columns(config, batch_size=batch_size)
         self._mined: GroupedCandidates | None = None
@@ -155,11 +156,17 @@ class Negatives:
         allowed_BX = rows_BX != NOBODY
         return np.where(allowed_BX, rows_BX, candidate_rows_B[:, None]), allowed_BX
 
-    def known_positives(self, query_rows_B: Int32Array) -> KnownPositives | None:
-        """Pairs of a batch to mask, or None where `mask_known_positives` is off."""
+    def known_positives(self, query_rows_B: Int32Array, train_rows_B: Int64Array) -> KnownPositives | None:
+        """Pairs of a batch to mask, or None where `mask_known_positives` is off.
+
+        Args:
+            query_rows_B: entity rows of the queries.
+            train_rows_B: the train positive, 0 to T - 1, of each row.
+        """
         if self._known is None:
             return None
-        places, rows = self._known.pairs(query_rows_B)
+        counts_B = None if self._num_earlier_T is None else self._num_earlier_T[train_rows_B]
+        places, rows = self._known.pairs(query_rows_B, counts_B)
         return KnownPositives(places=places, rows=rows)
 
     def allowed(self, times_B: Int64Array, candidate_rows_B: Int32Array, column_rows_E: Int32Array) -> BoolArray | None:
@@ -176,6 +183,14 @@ class Negatives:
         if self._first_times_N is None:
             return None
         return self._first_times_N[np.concatenate([candidate_rows_B, column_rows_E])] <= times_B[:, None]
+
+    def _known_lists(self, prepared: PreparedData) -> tuple[GroupedCandidates | None, Int64Array | None]:
+        """Candidates to mask by query; and how many of its query's each train positive masks, where not all [T]."""
+        if not self._settings.mask_known_positives:
+            return None, None
+        if self._settings.known_positives == "all":
+            return known_positives(prepared), None
+        return earlier_positives(prepared)
 
     def _catalogue_rows(self, draws: np.random.Philox) -> Int32Array:
         if self._settings.sampled_from == "uniform":

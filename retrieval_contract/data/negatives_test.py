@@ -8,6 +8,7 @@ import pytest
 
 from retrieval_contract.config import IdFeature, Tower
 from retrieval_contract.data.batches import TrainingBatches
+from retrieval_contract.data.negative_sources import earlier_positives
 from retrieval_contract.data.planted import planted_config, planted_raw
 from retrieval_contract.data.prepare import prepare_raw
 from retrieval_contract.sampling.frequency import exact_log_q
@@ -188,6 +189,40 @@ def test_known_positives_are_those_of_each_row(prepared):
             mine = known.rows[known.places == place]
             assert sorted(mine.tolist()) == matrix[query].indices.tolist()
             assert batch.candidate_rows[place] in mine
+
+
+def met_earlier(prepared, query, train_row):
+    """Candidates of the query's train positives before the moment of one of them."""
+    rows, train = prepared.interactions, prepared.train_positives
+    earlier = (rows.query_rows[train] == query) & (rows.times[train] < rows.times[train[train_row]])
+    return np.unique(rows.candidate_rows[train[earlier]]).tolist()
+
+
+def test_earlier_positives_are_those_before_each_train_positive(prepared):
+    lists, counts = earlier_positives(prepared)
+    rows, repeats = prepared.interactions, 0
+    for train_row, place in enumerate(prepared.train_positives):
+        query = rows.query_rows[place]
+        _, mine = lists.pairs(np.array([query]), counts[[train_row]])
+        assert sorted(mine.tolist()) == met_earlier(prepared, query, train_row)
+        repeats += rows.candidate_rows[place] in mine
+    assert repeats, "another seed is needed: a candidate met again counts once, from the first time"
+
+
+def test_a_batch_masks_what_was_met_earlier(prepared):
+    rows, train = prepared.interactions, prepared.train_positives
+    source = batches(prepared, mask_known_positives=True, known_positives="earlier")
+    places, unlike = {}, 0
+    for train_row, place in enumerate(train):
+        places.setdefault((int(rows.query_rows[place]), int(rows.candidate_rows[place])), []).append(train_row)
+    for batch in all_batches(source):
+        known = batch.known_positives
+        assert (np.diff(known.places) >= 0).all()
+        for row, pair in enumerate(zip(batch.query_rows.tolist(), batch.candidate_rows.tolist(), strict=True)):
+            mine = sorted(known.rows[known.places == row].tolist())
+            assert mine in [met_earlier(prepared, pair[0], train_row) for train_row in places[pair]]
+            unlike += mine != prepared.known_positives()[pair[0]].indices.tolist()
+    assert unlike > B, "nearly every row masks less than with all of them"
 
 
 def test_allowed_are_candidates_met_by_the_examples_time(prepared):

@@ -194,6 +194,17 @@ def test_known_positives_and_masks_have_a_row_for_each_place():
             assert sorted(mine.tolist()) == known[query].indices.tolist()
 
 
+def test_earlier_positives_are_those_before_each_place():
+    made = sequences(negatives={"mask_known_positives": True, "known_positives": "earlier"})
+    rows, train = made._prepared.interactions, made._prepared.train_positives
+    for (batch,) in made.epoch(0):
+        for row, query in enumerate(batch.query_rows):
+            mine = set(batch.known_positives.rows[batch.known_positives.places == row].tolist())
+            own = train[rows.query_rows[train] == query]
+            times = rows.times[own[rows.candidate_rows[own] == batch.candidate_rows[row]]]
+            assert mine in [set(rows.candidate_rows[own[rows.times[own] < time]].tolist()) for time in times]
+
+
 def columns_met(made, num_epochs):
     """Share of a row's columns that hold each candidate [N], over all rows, and what the batches subtract."""
     counts, num_columns, found = np.zeros(20), 0, np.full(20, -np.inf)
