@@ -14,6 +14,8 @@ from benchmarks.negative_datasets import shared
 from benchmarks.quality_curve import Curve, WatchedStack, Weights, points
 from benchmarks.quality_recipes import Recipe
 from retrieval_contract.config import RunConfig
+from retrieval_contract.config.base import Settings
+from retrieval_contract.config.run import PLACES
 from retrieval_contract.data.batches import TrainingBatches
 from retrieval_contract.data.prepare import Part, PreparedData, prepare
 from retrieval_contract.evaluation.report import Report
@@ -93,6 +95,32 @@ def validation_config(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"evaluation": config.evaluation.model_copy(update=changes)})
 
 
+def settings_digest(config: RunConfig) -> str:
+    """SHA-256 of what a run has set unlike the defaults, so that the seeds of a recipe share it.
+
+    `RunConfig.digest` says more than that: the seed, and every field that there is, so that a new one with a default
+    would part runs that are the same.
+    """
+    chosen = _chosen(config.model_copy(update={"seed": 0}))
+    for room, field in PLACES:
+        chosen.get(room, {}).pop(field, None)
+    return record.digest(chosen)
+
+
+def _chosen(value: Any) -> Any:
+    """Fields unlike their defaults, and kinds, which say whose fields these are."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_chosen(part) for part in value]
+    if not isinstance(value, Settings):
+        return value
+    fields = {name: (getattr(value, name), field) for name, field in type(value).model_fields.items()}
+    return {
+        name: _chosen(own)
+        for name, (own, field) in fields.items()
+        if name == "kind" or own != field.get_default(call_default_factory=True, validated_data={})
+    }
+
+
 def _curve(job: Job, config: RunConfig, prepared: PreparedData, workdir: Workdir) -> Curve:
     asked = validation_config(config)
 
@@ -125,8 +153,7 @@ def _line(
         "part": job.part,
         "matmul": job.matmul,
         "epochs": config.training.epochs,
-        # Without the seed, so that runs of one recipe share it.
-        "config": config.model_copy(update={"seed": 0}).digest(),
+        "config": settings_digest(config),
         **({"settings": list(job.settings)} if job.settings else {}),
     }
     times = record.Times(wall=[last["seconds"]], cpu=[last["cpu_seconds"]])

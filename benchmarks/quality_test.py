@@ -8,7 +8,8 @@ from benchmarks import planted, quality, quality_recipes, quality_runs, record
 from benchmarks.quality_curve import Curve, points
 from benchmarks.quality_recipes import RECIPES, Recipe
 from benchmarks.quality_report import outcomes, write_report
-from benchmarks.quality_runs import Job, run
+from benchmarks.quality_runs import Job, run, settings_digest
+from retrieval_contract.config import RunConfig
 from retrieval_contract.errors import RunError, UserError
 from retrieval_contract.presets import PRESETS
 from retrieval_contract.stack import StepResult
@@ -96,6 +97,24 @@ def test_validation_run_knows_nothing_of_test(recipe, tmp_path):
     # Both are the validation part at the last step.
     assert line["curve"][-1]["metrics"]["hit_rate@10"] == line["metrics"]["hit_rate@10"]["value"]
     assert outcomes([line]) == []
+
+
+def test_digest_is_of_what_is_set_unlike_the_defaults():
+    recipe = RECIPES["movielens_1m_mind"]
+    digests = {settings_digest(recipe.config(seed=seed)) for seed in (0, 5)}
+    assert len(digests) == 1
+    elsewhere = ["training.device=cpu", "training.checkpoint_every_steps=7"]
+    digests.add(settings_digest(recipe.config(seed=0, settings=elsewhere)))
+    assert len(digests) == 1, "where a run runs is no part of what it is"
+    attention, gru = ({"kind": kind} for kind in ("attention", "gru"))
+    for changed in (["training.epochs=6"], ["loss.temperature=0.08"], ["optimizer.kind=adam"]):
+        digests.add(settings_digest(recipe.config(seed=0, settings=changed)))
+    (history,) = recipe.config(seed=0).query.features
+    for pooling in (attention, gru):
+        config = recipe.config(seed=0)
+        tree = {**config.model_dump(), "query": {"features": ({**history.model_dump(), "pooling": pooling},)}}
+        digests.add(settings_digest(RunConfig.model_validate(tree)))
+    assert len(digests) == 6, "poolings that are all defaults differ in their kind"
 
 
 def test_curve_forgets_what_lies_behind_the_step_gone_on_from(tmp_path):
