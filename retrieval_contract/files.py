@@ -1,10 +1,11 @@
 """Write beside, then rename: a reader sees the old file or the new one, never half of one."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from retrieval_contract.errors import UserError
@@ -48,6 +49,39 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def add_version(parent: Path, write: Callable[[Path], None]) -> Path:
+    """Write a folder and put it into `parent` under the next number, as TensorFlow Serving looks for it.
+
+    Until it is whole it has a hidden name that is no number. Two processes that add at the same time get two numbers.
+
+    Args:
+        parent: folder of versions, made where it is missing.
+        write: fills an empty folder; whatever it raises removes the folder.
+
+    Returns:
+        The folder `parent/N`, N one more than the largest number there, from 1.
+
+    Raises:
+        UserError: the parent cannot be made or written, or the disk is full.
+    """
+    beside = _beside(parent / "version")
+    try:
+        with _disk_errors(parent):
+            beside.mkdir(parents=True)
+            write(beside)
+            _sync(beside)
+            return _numbered(beside, parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def versions(parent: Path) -> list[int]:
+    """Numbers that stand in a folder of versions, ascending; none where it is missing."""
+    if not parent.is_dir():
+        return []
+    return sorted(int(path.name) for path in parent.iterdir() if path.name.isascii() and path.name.isdecimal())
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a whole text file, UTF-8, beside and renamed."""
     with replacing_file(path) as beside:
@@ -74,6 +108,18 @@ def _swap(new: Path, folder: Path) -> None:
         old.replace(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _numbered(beside: Path, parent: Path) -> Path:
+    """Rename to the next number; where another process took it meanwhile, to the one after."""
+    while True:
+        folder = parent / str(max(versions(parent), default=0) + 1)
+        try:
+            # Unlike a file, a folder is never renamed over another that holds something.
+            return beside.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
 
 
 def _beside(path: Path) -> Path:

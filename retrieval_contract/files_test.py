@@ -1,13 +1,15 @@
 import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from retrieval_contract.errors import UserError
-from retrieval_contract.files import replacing_file, replacing_folder, write_text
+from retrieval_contract.files import add_version, replacing_file, replacing_folder, versions, write_text
 
 
 def _names(folder):
@@ -106,6 +108,78 @@ def test_a_user_error_from_within_passes_unchanged(old):
     with pytest.raises(UserError, match=r"^mine$"), replacing_file(old / "file.txt"):
         raise UserError("mine")
     assert _intact(old)
+
+
+# ---------------------------------------------------------------- versions
+
+
+def _write(folder):
+    (folder / "model").write_text(folder.name)
+
+
+def test_versions_only_grow(tmp_path):
+    parent = tmp_path / "a" / "model"
+    assert versions(parent) == []
+    assert [add_version(parent, _write).name for _ in range(2)] == ["1", "2"]
+    for name in ("007", "x9", ".10", "²"):
+        (parent / name).mkdir()
+    assert add_version(parent, _write) == parent / "8"
+    assert versions(parent) == [1, 2, 7, 8]
+    assert (parent / "8" / "model").is_file()
+
+
+def test_a_version_is_no_number_until_it_is_whole(tmp_path):
+    def look(folder):
+        assert folder.parent == tmp_path and versions(tmp_path) == [] and folder.name.startswith(".")
+        _write(folder)
+
+    add_version(tmp_path, look)
+
+    def fail(folder):
+        _write(folder)
+        raise UserError("mine")
+
+    with pytest.raises(UserError, match=r"^mine$"):
+        add_version(tmp_path, fail)
+    assert _names(tmp_path) == ["1"]
+
+
+def test_two_that_add_at_the_same_time_get_two_numbers(tmp_path):
+    def while_another_adds(folder):
+        _write(folder)
+        add_version(tmp_path, _write)
+
+    assert add_version(tmp_path, while_another_adds).name == "2"
+
+    seen = []
+    real = Path.rename
+
+    def late(self, target):
+        if not seen:
+            seen.append(target)
+            add_version(tmp_path, _write)
+        return real(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", late)
+        assert add_version(tmp_path, _write).name == "4"
+    assert [path.name for path in seen] == ["3"], "that number was free when it was chosen"
+
+
+def test_killed_on_the_way_no_version_is_left(tmp_path):
+    program = f"""
+import os, signal
+from pathlib import Path
+from retrieval_contract.files import add_version
+def write(folder):
+    (folder / "half").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+add_version(Path({str(tmp_path)!r}), write)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert versions(tmp_path) == [] and len(_names(tmp_path)) == 1
+    assert add_version(tmp_path, _write).name == "1"
 
 
 def test_a_file_where_a_folder_should_be(old):

@@ -23,6 +23,7 @@ VERBS = {
     "embed": "Write the vectors of every candidate.",
     "build_index": "Build an index over the candidate vectors.",
     "recommend": "Print the best candidates of one query.",
+    "export": "Write a model that serves without this project, as the next version of a folder.",
 }
 
 _TEXT: dict[str, tuple[Any, str]] = {
@@ -35,6 +36,8 @@ _TEXT: dict[str, tuple[Any, str]] = {
     "on_bad_rows": (None, "raise or drop (source.on_bad_rows)."),
     "backend": (None, "exact, scann or faiss; the default is the run's index.backend."),
     "query_id": ("", "Raw id of the query. Required."),
+    "kind": (None, "Search of the exported model; the default is the run's index.backend."),
+    "export_dir": ("", "Folder of the model's versions, in which the next one is made. Required."),
 }
 _WHOLE = {
     "epochs": "Passes over the train positives (training.epochs).",
@@ -61,6 +64,7 @@ FLAGS_OF_VERB = {
     "embed": _SHARED,
     "build_index": (*_SHARED, "backend"),
     "recommend": (*_SHARED, "query_id", "k", "backend", "exclude_seen"),
+    "export": (*_SHARED, "kind", "export_dir"),
 }
 
 

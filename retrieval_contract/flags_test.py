@@ -11,6 +11,7 @@ FROZEN = {
     "embed": "data_dir device on_bad_rows set workdir",
     "build_index": "backend data_dir device on_bad_rows set workdir",
     "recommend": "backend data_dir device exclude_seen k on_bad_rows query_id set workdir",
+    "export": "data_dir device export_dir kind on_bad_rows set workdir",
 }
 
 

@@ -1,12 +1,12 @@
 """manifest.json: what a saved folder holds, with a SHA-256 of every file, so that a damaged folder is refused.
 
-The manifest of a folder covers the files directly in it and the manifests of its sub-folders, which cover theirs. It
-holds no absolute path: a folder can be moved.
+The manifest of a folder covers the files in it and in its sub-folders; of a sub-folder with a manifest of its own it
+covers that manifest, which covers the rest. It holds no absolute path: a folder can be moved.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,18 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    own = (path for path in folder.iterdir() if path.is_file() and path.name != NAME)
-    paths = sorted([*own, *folder.glob(f"*/{NAME}")])
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(_covered(folder))}
+
+
+def _covered(folder: Path) -> Iterator[Path]:
+    """Files of a folder whose manifest is being written."""
+    for path in folder.iterdir():
+        if (path / NAME).is_file():
+            yield path / NAME
+        elif path.is_dir():
+            yield from _covered(path)
+        elif path.name != NAME:
+            yield path
 
 
 def _sha256(path: Path) -> str:

@@ -23,6 +23,17 @@ def test_fields_come_back_and_files_are_covered(folder):
     assert sorted(manifest["files"]) == ["a.bin", f"inner/{NAME}"]
 
 
+def test_files_of_folders_without_a_manifest_are_covered(folder):
+    deep = folder / "variables" / "deep"
+    deep.mkdir(parents=True)
+    (deep / "c.bin").write_bytes(b"c")
+    write_manifest(folder, "outer", {})
+    assert sorted(read_manifest(folder, "outer")["files"]) == ["a.bin", f"inner/{NAME}", "variables/deep/c.bin"]
+    (deep / "c.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"truncated or damaged .*variables/deep/c\.bin"):
+        read_manifest(folder, "outer")
+
+
 def test_another_manifest_within_is_noticed(folder):
     write_manifest(folder / "inner", "inner", {"changed": True})
     with pytest.raises(UserError, match=r"inner/manifest\.json.: copy"):

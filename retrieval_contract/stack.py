@@ -5,12 +5,16 @@ The verbs live once, in `retrieval_contract.verbs`, and are handed a `Stack`; no
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from retrieval_contract.arrays import AnyArray, Batch, FeatureArrays, Float32Array
 from retrieval_contract.config import RunConfig
 from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.weights.names import VocabularySizes
+
+if TYPE_CHECKING:
+    from retrieval_contract.runs.opened import OpenedRun
 
 TrainerState = Mapping[str, AnyArray]
 """Everything a trainer needs to go on, canonical, so that either stack can resume the other's run:
@@ -106,4 +110,21 @@ class Stack(Protocol):
 
     def encoders(self, config: RunConfig, sizes: VocabularySizes, weights: Mapping[str, Float32Array]) -> Encoders:
         """Build the towers from canonical weights; leftovers on either side raise."""
+        ...
+
+    def export(self, opened: "OpenedRun", kind: str, folder: Path) -> Mapping[str, Any]:
+        """Write a model that serves without this project into an empty folder, sub-folders as it likes.
+
+        Args:
+            opened: the run.
+            kind: how the model searches: one of `indexes`.
+            folder: empty; the manifest is written into it afterwards, over all that lies there.
+
+        Returns:
+            JSON values for the manifest beside `verbs.export.common_fields`; `versions`, of the libraries that the
+            model depends on, and `needs`, a sentence on what a server needs, among them.
+
+        Raises:
+            UserError: this run cannot be exported so, or the disk is full.
+        """
         ...

@@ -3,11 +3,14 @@
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from retrieval_contract.arrays import FeatureArrays, Float32Array
 from retrieval_contract.config import RunConfig
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.protocol import Index
+from retrieval_contract.runs.opened import OpenedRun
 from retrieval_contract.stack import Encoders, Stack, Trainer, TrainerState
 from retrieval_contract.weights.names import VocabularySizes
 
@@ -76,6 +79,10 @@ class _TfrsModels:
         from tfrs_models.callables import TwoTowerEncoders
 
         return TwoTowerEncoders(config, sizes, weights, device=config.training.device)
+
+    def export(self, opened: OpenedRun, kind: str, folder: Path) -> Mapping[str, Any]:
+        """Write a SavedModel with raw features in, ids and scores out."""
+        raise UserError("tfrs_models exports no model yet", todo="take the next version")
 
 
 STACK: Stack = _TfrsModels()

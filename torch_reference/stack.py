@@ -3,7 +3,8 @@
 import datetime
 import os
 from collections.abc import Mapping
-from typing import final
+from pathlib import Path
+from typing import Any, final
 
 import torch
 
@@ -12,6 +13,7 @@ from retrieval_contract.config import RunConfig
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.exact import ExactIndex
 from retrieval_contract.indexes.protocol import Index
+from retrieval_contract.runs.opened import OpenedRun
 from retrieval_contract.stack import Encoders, Stack, Trainer, TrainerState
 from retrieval_contract.weights.names import VocabularySizes
 from torch_reference.callables import TwoTowerEncoders
@@ -73,6 +75,10 @@ class _TorchReference:
     def encoders(self, config: RunConfig, sizes: VocabularySizes, weights: Mapping[str, Float32Array]) -> Encoders:
         """Build the towers from canonical weights, on the configured device."""
         return TwoTowerEncoders(config, sizes, weights, config.training.device)
+
+    def export(self, opened: OpenedRun, kind: str, folder: Path) -> Mapping[str, Any]:
+        """Write a model that serves without this project."""
+        raise UserError("torch_reference exports no model yet", todo="use tfrs_models.export")
 
 
 STACK: Stack = _TorchReference()

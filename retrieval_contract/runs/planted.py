@@ -6,6 +6,7 @@ columns included, by amounts that the rows alone decide.
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from retrieval_contract.config import IdFeature, RunConfig, Tower
 from retrieval_contract.indexes.exact import ExactIndex
 from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.presets import preset
+from retrieval_contract.runs.opened import OpenedRun
 from retrieval_contract.stack import StepResult, TrainerState
 from retrieval_contract.weights.names import LOG_TEMPERATURE, VocabularySizes
 
@@ -106,6 +108,12 @@ class PlantedStack:
         """Of the weights."""
         self.num_encoders += 1
         return PlantedEncoders(weights)
+
+    def export(self, opened: OpenedRun, kind: str, folder: Path) -> dict[str, Any]:
+        """The digest of the weights, in a sub-folder."""
+        (folder / "variables").mkdir()
+        (folder / "variables" / "digest").write_text(opened.weights_digest)
+        return {"needs": "nothing"}
 
 
 class PlantedReplica(PlantedStack):
