@@ -36,8 +36,13 @@ class Evaluation(Settings):
 class Index(Settings):
     """Approximate or exact search over candidate vectors."""
 
-    backend: Literal["exact", "scann", "faiss"] = "exact"
-    """`scann` belongs to the TensorFlow stack, `faiss` to the PyTorch stack."""
+    backend: Literal["exact", "scann", "faiss", "partitioned"] = "exact"
+    """`scann` and `partitioned` (plain TensorFlow ops) belong to the TensorFlow stack, `faiss` to the PyTorch stack."""
+    attributes: tuple[str, ...] = ()
+    """Columns of the candidates, of text, numbers or lists of those, that a request may filter by."""
+    store: Literal["float32", "float16", "int8", "none"] = "float32"
+    """What is kept of the vectors for rescoring what the backend proposes: 4 D, 2 D or D + 4 bytes a candidate, or
+    nothing, so that the backend's own scores stand."""
     scann_brute_force_below: Count = 20_000
     """Under this many candidates ScaNN searches all, as its authors advise."""
     scann_leaves: Count | None = None

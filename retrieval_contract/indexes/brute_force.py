@@ -8,22 +8,20 @@ Letters: B queries, N candidates, D width, M candidates proposed for a query, K 
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
 from retrieval_contract.indexes.excluded import Excluded
-
-Float64Array = NDArray[np.float64]
+from retrieval_contract.indexes.stored import StoredVectors, norms
 
 CHUNK_BYTES = 64_000_000
 """Bound on each temporary array."""
 
 
-def inner_products(values_ND: Float32Array, queries_BD: Float32Array, rows_BM: Int32Array) -> Float32Array:
+def inner_products(stored: StoredVectors, queries_BD: Float32Array, rows_BM: Int32Array) -> Float32Array:
     """Score given candidates of each query.
 
     Args:
-        values_ND: candidate vectors.
+        stored: candidate vectors.
         queries_BD: query vectors.
         rows_BM: candidate rows; -1 where there is none.
 
@@ -36,22 +34,29 @@ def inner_products(values_ND: Float32Array, queries_BD: Float32Array, rows_BM: I
     for start in range(0, len(places_P), num_pairs):
         at, column = places_P[start : start + num_pairs], columns_P[start : start + num_pairs]
         query_PD = queries_BD[at].astype(np.float64)
-        candidate_PD = values_ND[rows_BM[at, column]].astype(np.float64)
+        candidate_PD = stored.take(rows_BM[at, column]).astype(np.float64)
         scores_BM[at, column] = np.einsum("pd,pd->p", query_PD, candidate_PD)
     return scores_BM
 
 
 def rank(
-    values_ND: Float32Array, queries_BD: Float32Array, rows_BM: Int32Array, k: int, excluded: Excluded
+    stored: StoredVectors,
+    queries_BD: Float32Array,
+    rows_BM: Int32Array,
+    k: int,
+    excluded: Excluded,
+    *,
+    num_allowed: int | None = None,
 ) -> tuple[TopK, BoolArray]:
     """Score proposed candidates and keep the best K, ties by the smaller row.
 
     Args:
-        values_ND: candidate vectors.
+        stored: candidate vectors.
         queries_BD: query vectors.
         rows_BM: proposed candidate rows in any order; repeated ones count once, -1 where there is none.
         k: results a query.
         excluded: candidates to leave out.
+        num_allowed: candidates that could have been proposed, the excluded ones among them; all by default.
 
     Returns:
         The best K, and for each query whether it is settled: K results were found (or all there are), and no candidate
@@ -60,13 +65,13 @@ def rank(
     rows_BM = np.sort(rows_BM, axis=1)
     rows_BM[:, 1:][rows_BM[:, 1:] == rows_BM[:, :-1]] = -1
     rows_BM[excluded.contains(rows_BM)] = -1
-    scores_BM = inner_products(values_ND, queries_BD, rows_BM)
+    scores_BM = inner_products(stored, queries_BD, rows_BM)
     # Rows ascend, so a stable sort breaks ties by the smaller row.
     order_BM = np.argsort(-scores_BM, axis=1, kind="stable")
     rows_BM = np.take_along_axis(rows_BM, order_BM, axis=1)
     scores_BM = np.take_along_axis(scores_BM, order_BM, axis=1)
     num_found_B = (rows_BM >= 0).sum(axis=1)
-    num_available_B = excluded.size - excluded.counts
+    num_available_B = (excluded.size if num_allowed is None else num_allowed) - excluded.counts
     worst_B = np.take_along_axis(scores_BM, np.maximum(num_found_B - 1, 0)[:, None], axis=1)[:, 0]
     missing = max(0, k - rows_BM.shape[1])
     rows_BK = np.pad(rows_BM[:, :k], ((0, 0), (0, missing)), constant_values=-1)
@@ -76,36 +81,34 @@ def rank(
 
 
 def exact_top_k(
-    values_ND: Float32Array, queries_BD: Float32Array, k: int, excluded: Excluded, *, largest_norm: float
+    stored: StoredVectors, queries_BD: Float32Array, k: int, excluded: Excluded, allowed_N: BoolArray | None = None
 ) -> TopK:
     """Rank all candidates of each query that are not excluded.
 
     Args:
-        values_ND: candidate vectors.
+        stored: candidate vectors.
         queries_BD: query vectors.
         k: results a query, N at most.
         excluded: candidates to leave out.
-        largest_norm: length of the longest candidate vector.
+        allowed_N: candidates that count; None allows all.
 
     Returns:
         The best K; where fewer are left, the rest is padded with row -1 and score -inf.
     """
-    num_queries, size = len(queries_BD), len(values_ND)
+    num_queries, size = len(queries_BD), stored.size
     rows_BK, scores_BK = np.empty((num_queries, k), np.int32), np.empty((num_queries, k), np.float32)
-    margin_B = _margin(queries_BD, largest_norm)
+    margin_B = _margin(queries_BD, stored.largest_norm)
     chunk = max(1, CHUNK_BYTES // (4 * size))
     for start in range(0, num_queries, chunk):
         here = np.arange(start, min(start + chunk, num_queries))
         excluded_here = excluded.at(here)
-        rows_BM = _possible(queries_BD[here] @ values_ND.T, margin_B[here], k, excluded_here)
-        top, _ = rank(values_ND, queries_BD[here], rows_BM, k, excluded_here)
+        scores_BN = stored.products(queries_BD[here])
+        if allowed_N is not None:
+            scores_BN[:, ~allowed_N] = -np.inf
+        rows_BM = _possible(scores_BN, margin_B[here], k, excluded_here)
+        top, _ = rank(stored, queries_BD[here], rows_BM, k, excluded_here)
         rows_BK[here], scores_BK[here] = top.rows, top.scores
     return TopK(rows=rows_BK, scores=scores_BK)
-
-
-def norms(vectors_ND: Float32Array) -> Float64Array:
-    """Euclidean lengths [N], in float64, where squares of float32 cannot overflow."""
-    return np.sqrt(np.einsum("nd,nd->n", vectors_ND, vectors_ND, dtype=np.float64))
 
 
 def _margin(queries_BD: Float32Array, largest_norm: float) -> Float32Array:

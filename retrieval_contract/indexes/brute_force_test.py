@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from retrieval_contract.indexes import brute_force
-from retrieval_contract.indexes.brute_force import exact_top_k, inner_products, norms, rank
+from retrieval_contract.indexes.brute_force import exact_top_k, inner_products, rank
 from retrieval_contract.indexes.excluded import Excluded
+from retrieval_contract.indexes.stored import StoredVectors
 
 
 def _none(num_queries, size):
@@ -24,7 +25,7 @@ def _sorted_truth(values_ND, queries_BD, k):
 
 def _search(values_ND, queries_BD, k):
     excluded = _none(len(queries_BD), len(values_ND))
-    return exact_top_k(values_ND, queries_BD, k, excluded, largest_norm=norms(values_ND).max())
+    return exact_top_k(StoredVectors.keep(values_ND, "float32"), queries_BD, k, excluded)
 
 
 def test_near_ties_are_ranked_by_their_exact_scores():
@@ -58,15 +59,16 @@ def test_very_small_and_very_large_vectors(scale):
 def test_inner_products_of_given_rows():
     values_ND = np.array([[1, 0], [0, 2], [3, 3]], np.float32)
     queries_BD = np.array([[1, 10], [-1, 0]], np.float32)
-    scores_BM = inner_products(values_ND, queries_BD, np.array([[2, -1, 0], [1, 0, -1]], np.int32))
+    stored = StoredVectors.keep(values_ND, "float32")
+    scores_BM = inner_products(stored, queries_BD, np.array([[2, -1, 0], [1, 0, -1]], np.int32))
     np.testing.assert_array_equal(scores_BM, np.array([[33, -np.inf, 1], [0, -1, -np.inf]], np.float32))
 
 
 def _ranked(rows, k, excluded_rows=()):
     """Rank proposals for one query over five candidates with scores 5, 4, 4, 4, 1."""
-    values_ND = np.array([[5], [4], [4], [4], [1]], np.float32)
+    stored = StoredVectors.keep(np.array([[5], [4], [4], [4], [1]], np.float32), "float32")
     excluded = Excluded.from_rows([np.array(excluded_rows, np.int32)], num_queries=1, size=5)
-    top, settled_B = rank(values_ND, np.ones((1, 1), np.float32), np.array([rows], np.int32), k, excluded)
+    top, settled_B = rank(stored, np.ones((1, 1), np.float32), np.array([rows], np.int32), k, excluded)
     return top.rows[0].tolist(), bool(settled_B[0])
 
 

@@ -76,7 +76,7 @@ class IndexConformance:
     def test_recall_of_proposals(self, case: Case) -> None:
         if not self.proposes:
             pytest.skip("this index proposes nothing: it looks at all candidates")
-        rows_BM = case.index._propose(case.queries_BD, 16)
+        rows_BM = case.index._propose(case.queries_BD, 16, None).rows
         assert rows_BM.shape[1] < case.index.size / 10
         assert recall(rows_BM, case.truth(10).rows) >= self.least_recall
 

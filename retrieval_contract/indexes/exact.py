@@ -6,7 +6,8 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from retrieval_contract.arrays import Float32Array, Int32Array
+from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
+from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.protocol import Index
 
 
@@ -19,11 +20,30 @@ class ExactIndex(Index):
 
     backend: ClassVar[str] = "exact"
 
-    def _build(self) -> None:
-        """Nothing to build."""
+    masks: ClassVar[bool] = False
 
-    def _propose(self, queries_BD: Float32Array, depth: int) -> Int32Array:
-        return np.full((len(queries_BD), 1), -1, np.int32)
+    def _build(self, values_ND: Float32Array) -> None:
+        """Nothing to build.
+
+        Raises:
+            UserError: nothing would be kept to search.
+        """
+        if self.settings.store == "none":
+            todo = "use float32, float16 or int8, or another backend"
+            raise UserError("exact search needs the vectors", where="index.store is none", todo=todo)
+
+    def _propose(self, queries_BD: Float32Array, depth: int, allowed_N: BoolArray | None) -> TopK:
+        shape = (len(queries_BD), 1)
+        return TopK(rows=np.full(shape, -1, np.int32), scores=np.full(shape, -np.inf, np.float32))
+
+    def _append(self, values_MD: Float32Array) -> bool:
+        return True
+
+    def _forget(self, rows_M: Int32Array) -> bool:
+        return True
+
+    def _structure_bytes(self) -> int:
+        return 0
 
     def _save(self, folder: Path) -> None:
         """Nothing beside the vectors."""

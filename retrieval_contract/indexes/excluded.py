@@ -72,6 +72,16 @@ class Excluded:
             places=place_now[self.places[kept]], rows=self.rows[kept], num_queries=len(places), size=self.size
         )
 
+    def within(self, allowed_N: BoolArray) -> Self:
+        """Keep the pairs whose candidate is allowed."""
+        kept = allowed_N[self.rows]
+        return type(self)(places=self.places[kept], rows=self.rows[kept], num_queries=self.num_queries, size=self.size)
+
+    def among(self, rows_A: Int64Array) -> Self:
+        """The pairs with a candidate of `rows_A` (ascending, holding all of them), by its place there."""
+        rows = np.searchsorted(rows_A, self.rows)
+        return type(self)(places=self.places, rows=rows, num_queries=self.num_queries, size=len(rows_A))
+
     def contains(self, rows_BM: Int32Array) -> BoolArray:
         """Say for each candidate row of each query [B, M] whether it is excluded; -1 is not."""
         if not self.rows.size:

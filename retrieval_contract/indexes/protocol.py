@@ -6,67 +6,93 @@ exact scores in place of approximate ones, ties, exclusions, padding, saving and
 
 import abc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
+import pyarrow.parquet as pq
 import pydantic
 
 from retrieval_contract import config
-from retrieval_contract.arrays import Float32Array, Int32Array, TopK, Vectors
+from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array, TopK, Vectors
 from retrieval_contract.errors import UserError, first_rows
 from retrieval_contract.files import replacing_folder
-from retrieval_contract.indexes.brute_force import exact_top_k, norms, rank
+from retrieval_contract.indexes.attributes import Attributes, Filter
 from retrieval_contract.indexes.excluded import Excluded
 from retrieval_contract.indexes.interests import merged
+from retrieval_contract.indexes.routes import Routes
+from retrieval_contract.indexes.stored import StoredVectors, norms
 from retrieval_contract.manifest import read_manifest, write_manifest
 from retrieval_contract.vectors.store import check_vectors, read_vectors, write_vectors
 
 KIND = "index"
-DEEP = 8
-"""Where this share of the candidates is asked for, one in so many, a structure saves nothing and all are looked at."""
+ATTRIBUTES, IDS = "attributes.parquet", "ids.json"
 
 
 class Index(abc.ABC):
     """Search of the candidates with the largest inner product; made by `build` or `load`, never by the constructor.
 
-    Every index keeps the float32 vectors beside its own structure (4 N D bytes, in memory and on disk): scores are
-    inner products of those, whatever the structure holds, and what it cannot answer is answered by looking at all.
+    Beside its structure an index keeps the vectors, as precise as `index.store` says: scores are inner products of
+    those, whatever the structure holds, and what it cannot answer is answered by looking at all. With `store` none the
+    structure stands alone, and its scores and their order are approximate.
     """
 
     backend: ClassVar[str]
     """Name in the configuration, and in the manifest of a saved index."""
+    masks: ClassVar[bool]
+    """`_propose` heeds `allowed_N`; where it does not, a filtered search asks for more and drops what is not allowed."""
 
     @final
-    def __init__(self, vectors: Vectors, settings: config.Index) -> None:
-        self._vectors = vectors
-        self._settings = settings
-        self._values_ND = np.ascontiguousarray(vectors.values).view()
-        self._values_ND.flags.writeable = False
-        self._largest_norm = float(norms(self._values_ND).max())
+    def __init__(
+        self, *, ids: tuple[str, ...], stored: StoredVectors, weights_digest: str, settings: config.Index
+    ) -> None:
+        self.ids = ids
+        """Candidate ids [N]: the id of a result is `ids[row]`."""
+        self.weights_digest = weights_digest
+        """Digest of the weights that made the candidate vectors."""
+        self.settings = settings
+        self.attributes = Attributes.none(len(ids))
+        """What a request may filter by."""
+        self.measured: Mapping[str, Any] = {}
+        """What was measured of this index, such as its recall, when it was saved."""
+        self._stored = stored
 
     # ------------------------------------------------------------ what an implementation states
 
     @abc.abstractmethod
-    def _build(self) -> None:
-        """Make the structure from `self._values_ND` and `self._settings`.
+    def _build(self, values_ND: Float32Array) -> None:
+        """Make the structure from all vectors and `self.settings`; the array itself need not be kept.
 
         Raises:
             UserError: the settings do not go with these vectors, or the library is not installed.
         """
 
     @abc.abstractmethod
-    def _propose(self, queries_BD: Float32Array, depth: int) -> Int32Array:
-        """Propose about `depth` candidates a query, better ones first in intent; order and scores do not matter.
+    def _propose(self, queries_BD: Float32Array, depth: int, allowed_N: BoolArray | None) -> TopK:
+        """Propose about `depth` candidates a query.
 
         Args:
             queries_BD: finite query vectors, B of 1 or more, C-contiguous.
-            depth: at least 1, and less than one in `DEEP` of the candidates.
+            depth: at least 1; with stored vectors less than one in `DEEP` of the candidates, without them up to N.
+            allowed_N: candidates that count, or None; a backend that does not mask may propose others too.
 
         Returns:
-            Candidate rows [B, any], -1 where there is none; repeated rows do no harm.
+            Candidate rows [B, any], -1 where there is none, repeated rows do no harm; and the structure's own scores of
+            them, which count only where no vectors are stored.
         """
+
+    @abc.abstractmethod
+    def _append(self, values_MD: Float32Array) -> bool:
+        """Take M more rows, numbered on from the last; False, and nothing done, where the structure cannot grow."""
+
+    @abc.abstractmethod
+    def _forget(self, rows_M: Int32Array) -> bool:
+        """Propose some rows no more; False, and nothing done, where the structure cannot."""
+
+    @abc.abstractmethod
+    def _structure_bytes(self) -> int:
+        """Memory of the structure, as well as it can be told."""
 
     @abc.abstractmethod
     def _save(self, folder: Path) -> None:
@@ -89,15 +115,25 @@ class Index(abc.ABC):
 
     @final
     @classmethod
-    def build(cls, vectors: Vectors, settings: config.Index) -> Self:
-        """Build an index; the vectors are kept, not copied, and must not be written afterwards.
+    def build(cls, vectors: Vectors, settings: config.Index, attributes: Attributes | None = None) -> Self:
+        """Build an index; float32 vectors are kept, not copied, and must not be written afterwards.
+
+        Args:
+            vectors: of the catalogue.
+            settings: the run's `index`.
+            attributes: what requests may filter by; by default nothing.
 
         Raises:
             UserError: vectors that are empty or not finite, ids that are not distinct, or settings that do not fit.
         """
         check_vectors(vectors)
-        index = cls(vectors, settings)
-        index._build()
+        values_ND = np.ascontiguousarray(vectors.values)
+        stored = StoredVectors.keep(values_ND, settings.store)
+        index = cls(ids=vectors.ids, stored=stored, weights_digest=vectors.weights_digest, settings=settings)
+        if attributes is not None:
+            assert attributes.size == index.size, "one entry a candidate"
+            index.attributes = attributes
+        index._build(values_ND)
         return index
 
     @final
@@ -108,11 +144,14 @@ class Index(abc.ABC):
         *,
         weights_digest: str,
         excluded: Sequence[Int32Array] | None = None,
+        filters: Sequence[Filter | None] | None = None,
+        allowed: BoolArray | None = None,
     ) -> TopK:
         """Find the K candidates with the largest inner product, approximately where the backend approximates.
 
-        Exclusions make a query search deeper by as many; where the backend then comes back with fewer than K, or with a
-        tie that it cannot settle, all candidates are looked at for that query, so K results come whenever K exist.
+        Exclusions make a query search deeper by as many, filters by as much as they leave out; a filter that leaves few
+        is answered by scoring those. Where the backend comes back with fewer than K, or with a tie that it cannot
+        settle, all that is allowed is looked at, so K results come whenever K exist.
 
         Args:
             queries: query vectors [B, D], finite; B may be 0. With several vectors for each query, [B, I, D], a
@@ -120,49 +159,56 @@ class Index(abc.ABC):
             k: results a query, 1 to N.
             weights_digest: digest of the weights that made the queries; must be that of the candidates.
             excluded: for each query, rows not to return [any]; None excludes nothing.
+            filters: for each query, accepted values by attribute; None filters nothing.
+            allowed: candidates that count, the same for all queries [N]; None allows all.
 
         Returns:
-            Rows and scores [B, K], best first, ties by the smaller row; where exclusions leave fewer than K, the rest
-            holds row -1 and score -inf. A score is the inner product in float64, rounded to float32.
+            Rows and scores [B, K], best first, ties by the smaller row; where fewer than K are left, the rest holds row
+            -1 and score -inf. A score is the inner product of the stored vector in float64, rounded to float32.
 
         Raises:
-            UserError: queries of other weights or another width, NaN, k outside 1 to N, or a row that does not exist.
+            UserError: queries of other weights or another width, NaN, k outside 1 to N, a row that does not exist, or
+                an attribute that candidates do not have.
         """
         num_interests = queries.shape[1] if queries.ndim == 3 else 1
         queries_BD = self._checked_queries(queries, weights_digest)
         self._check_k(k)
         barred = Excluded.from_rows(excluded, num_queries=len(queries), size=self.size).repeated(num_interests)
-        top = self._search_each(queries_BD, k, barred)
+        routes = Routes(stored=self._stored, propose=self._propose, masks=self.masks)
+        top = TopK(
+            rows=np.full((len(queries_BD), k), -1, np.int32), scores=np.full((len(queries_BD), k), -np.inf, np.float32)
+        )
+        for places, allowed_N in self._groups(len(queries), filters, allowed):
+            at = (places[:, None] * num_interests + np.arange(num_interests)).reshape(-1)
+            found = routes.search(queries_BD[at], k, barred.at(at), allowed_N)
+            top.rows[at], top.scores[at] = found.rows, found.scores
         return top if num_interests == 1 else merged(top, num_interests)
 
-    def _search_each(self, queries_BD: Float32Array, k: int, barred: Excluded) -> TopK:
-        """Search for every vector by itself."""
-        rows_BK = np.full((len(queries_BD), k), -1, np.int32)
-        scores_BK = np.full((len(queries_BD), k), -np.inf, np.float32)
-        # Powers of two: a handful of calls however unequal the queries' exclusions are, and some slack to see ties by.
-        depths_B = 2 ** np.ceil(np.log2(k + 1 + barred.counts)).astype(np.int64)
-        for depth in np.unique(depths_B):
-            at = np.flatnonzero(depths_B == depth)
-            top = self._search_to(int(depth), queries_BD[at], k, barred.at(at))
-            rows_BK[at], scores_BK[at] = top.rows, top.scores
-        return TopK(rows=rows_BK, scores=scores_BK)
-
     @final
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, measured: Mapping[str, Any] | None = None) -> None:
         """Write the index, its vectors and its manifest, whole or not at all; a folder of that name is replaced.
+
+        Args:
+            folder: where to.
+            measured: JSON values to travel in the manifest, such as the recall that was measured; by default what this
+                index came with.
 
         Raises:
             UserError: the folder cannot be written, or the disk is full.
         """
         with replacing_folder(folder) as beside:
-            write_vectors(beside / "vectors", self._vectors)
+            self._write_vectors(beside)
+            if self.attributes.names:
+                pq.write_table(self.attributes.table, beside / ATTRIBUTES)
             self._save(beside)
             fields = {
                 "backend": self.backend,
                 "weights_digest": self.weights_digest,
                 "size": self.size,
                 "dim": self.dim,
-                "settings": self._settings.model_dump(mode="json"),
+                "settings": self.settings.model_dump(mode="json"),
+                "attributes": list(self.attributes.names),
+                "measured": dict(self.measured if measured is None else measured),
                 "versions": {"numpy": np.__version__, **self._versions()},
             }
             write_manifest(beside, KIND, fields)
@@ -179,50 +225,107 @@ class Index(abc.ABC):
         if manifest["backend"] != cls.backend:
             what = f"the saved index is of backend {manifest['backend']!r}, not {cls.backend!r}"
             raise UserError(what, where=str(folder), todo="ask for that backend, or build the index again")
-        index = cls(read_vectors(folder / "vectors"), _read_settings(manifest["settings"], folder))
+        settings = _read_settings(manifest["settings"], folder)
+        ids, stored = _read_vectors(folder, settings, (manifest["size"], manifest["dim"]))
+        index = cls(ids=ids, stored=stored, weights_digest=manifest["weights_digest"], settings=settings)
+        if manifest["attributes"]:
+            index.attributes = Attributes(pq.read_table(folder / ATTRIBUTES))
+        index.measured = manifest["measured"]
         index._load(folder)
         return index
 
     @final
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Candidate ids [N]: the id of a result is `ids[row]`."""
-        return self._vectors.ids
+    def append(self, ids: Sequence[str], values_MD: Float32Array, attributes: Attributes | None = None) -> bool:
+        """Take more candidates behind the last row, in place.
+
+        Not for use beside searches: whoever owns the index keeps them apart.
+
+        Args:
+            ids: of the M candidates; none may be here already.
+            values_MD: their vectors, checked.
+            attributes: of the same names as the index's; None where it has none.
+
+        Returns:
+            False, and nothing done, where the structure cannot grow.
+        """
+        if not self._append(values_MD):
+            return False
+        self._stored = self._stored.extended(values_MD)
+        self.ids = (*self.ids, *ids)
+        more = Attributes.none(len(ids)) if attributes is None else attributes
+        self.attributes = self.attributes.extended(more) if self.attributes.names else Attributes.none(len(self.ids))
+        return True
+
+    @final
+    def forget(self, rows_M: Int32Array) -> bool:
+        """Propose some rows no more, in place; their numbers stay taken, and `allowed` must still leave them out.
+
+        Returns:
+            False, and nothing done, where the structure cannot.
+        """
+        return self._forget(rows_M)
 
     @final
     @property
     def size(self) -> int:
         """Candidates N."""
-        return self._values_ND.shape[0]
+        return self._stored.size
 
     @final
     @property
     def dim(self) -> int:
         """Width D of a vector."""
-        return self._values_ND.shape[1]
+        return self._stored.dim
 
     @final
     @property
-    def weights_digest(self) -> str:
-        """Digest of the weights that made the candidate vectors."""
-        return self._vectors.weights_digest
+    def num_bytes(self) -> int:
+        """Memory of vectors, structure and attributes; ids are not counted."""
+        return self._stored.num_bytes + self._structure_bytes() + self.attributes.num_bytes
 
-    def _search_to(self, depth: int, queries_BD: Float32Array, k: int, excluded: Excluded) -> TopK:
-        if DEEP * depth >= self.size:
-            return exact_top_k(self._values_ND, queries_BD, k, excluded, largest_norm=self._largest_norm)
-        rows_BM = self._propose(queries_BD, depth)
-        top, settled_B = rank(self._values_ND, queries_BD, rows_BM, k, excluded)
-        open_places = np.flatnonzero(~settled_B)
-        if open_places.size:
-            again = exact_top_k(
-                self._values_ND,
-                queries_BD[open_places],
-                k,
-                excluded.at(open_places),
-                largest_norm=self._largest_norm,
+    @final
+    def vectors(self, rows_M: Int32Array) -> Float32Array:
+        """Stored vectors of some rows [M, D].
+
+        Raises:
+            UserError: the index keeps none.
+        """
+        if self.settings.store == "none":
+            todo = "embed them again, or build with another index.store"
+            raise UserError("the index keeps no vectors", where="index.store is none", todo=todo)
+        return self._stored.take(rows_M)
+
+    def _groups(
+        self, num_queries: int, filters: Sequence[Filter | None] | None, allowed: BoolArray | None
+    ) -> Iterator[tuple[Int64Array, BoolArray | None]]:
+        """Places of the queries that share what is allowed, and that."""
+        if allowed is not None and allowed.shape != (self.size,):
+            raise UserError(
+                f"allowed has shape {allowed.shape}", todo=f"give one truth value a candidate, {self.size:,}"
             )
-            top.rows[open_places], top.scores[open_places] = again.rows, again.scores
-        return top
+        if filters is None:
+            yield np.arange(num_queries), allowed
+            return
+        if len(filters) != num_queries:
+            what = f"{len(filters):,} filters for {num_queries:,} queries"
+            raise UserError(what, todo="give one filter for each query, None where nothing is filtered")
+        # The attributes remember filters: equal ones are one array.
+        masks = [self.attributes.allowed(wanted) if wanted else None for wanted in filters]
+        groups: dict[int, list[int]] = {}
+        for place, mask in enumerate(masks):
+            groups.setdefault(id(mask), []).append(place)
+        for places in groups.values():
+            mask = masks[places[0]]
+            both = mask if allowed is None else allowed if mask is None else allowed & mask
+            yield np.array(places), both
+
+    def _write_vectors(self, beside: Path) -> None:
+        if self.settings.store == "float32":
+            values = self._stored.all()
+            write_vectors(beside / "vectors", Vectors(ids=self.ids, values=values, weights_digest=self.weights_digest))
+            return
+        self._stored.write(beside)
+        (beside / IDS).write_text(json.dumps(list(self.ids)), encoding="utf-8")
 
     def _checked_queries(self, queries: Float32Array, weights_digest: str) -> Float32Array:
         """Every query vector by itself [B I, D]."""
@@ -240,7 +343,7 @@ class Index(abc.ABC):
                 "query vectors hold NaN or infinity", where=first_rows(bad.tolist(), bad.size), todo="train again"
             )
         queries_BD = np.ascontiguousarray(queries.reshape(-1, self.dim), dtype=np.float32)
-        if norms(queries_BD).max(initial=0.0) * self._largest_norm > np.finfo(np.float32).max / 2:
+        if norms(queries_BD).max(initial=0.0) * self._stored.largest_norm > np.finfo(np.float32).max / 2:
             raise UserError(
                 "vectors so long that a score would overflow float32", todo="train again with a lower learning rate"
             )
@@ -259,3 +362,13 @@ def _read_settings(tree: object, folder: Path) -> config.Index:
     except pydantic.ValidationError:
         todo = "build the index again"
         raise UserError("the saved settings are not those of this version", where=str(folder), todo=todo) from None
+
+
+def _read_vectors(
+    folder: Path, settings: config.Index, shape: tuple[int, int]
+) -> tuple[tuple[str, ...], StoredVectors]:
+    if settings.store == "float32":
+        vectors = read_vectors(folder / "vectors")
+        return vectors.ids, StoredVectors.keep(vectors.values, "float32")
+    ids = tuple(json.loads((folder / IDS).read_text(encoding="utf-8")))
+    return ids, StoredVectors.read(folder, settings.store, shape)

@@ -174,7 +174,7 @@ def test_an_index_that_cannot_be_built_is_refused_before_training(tmp_path):
     class PickyIndex(PlantedStack.indexes["exact"]):
         backend = "faiss"
 
-        def _build(self):
+        def _build(self, values_ND):
             raise UserError("too few candidates for this factory")
 
     stack = PlantedStack()

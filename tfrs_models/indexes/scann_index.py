@@ -16,7 +16,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from retrieval_contract.arrays import Float32Array, Int32Array
+from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.protocol import Index
 
@@ -52,28 +52,30 @@ class ScannIndex(Index):
     @property
     def is_tree(self) -> bool:
         """True where candidates are partitioned and hashed, False where ScaNN looks at all of them."""
-        return self.size >= max(self._settings.scann_brute_force_below, FEWEST_FOR_HASHING)
+        return self.size >= max(self.settings.scann_brute_force_below, FEWEST_FOR_HASHING)
 
     @property
     def num_leaves(self) -> int:
         """Partitions asked of ScaNN, never more than candidates."""
-        return min(self._settings.scann_leaves or round(math.sqrt(self.size)), self.size)
+        return min(self.settings.scann_leaves or round(math.sqrt(self.size)), self.size)
 
     def leaves_to_search(self, depth: int) -> int:
         """Partitions searched for `depth` candidates: as configured, or more where these hold too few."""
-        configured = self._settings.scann_leaves_to_search or max(1, self.num_leaves // 10)
+        configured = self.settings.scann_leaves_to_search or max(1, self.num_leaves // 10)
         return min(max(configured, math.ceil(SPARE**2 * depth * self.num_leaves / self.size)), self.num_leaves)
 
-    def _build(self) -> None:
-        builder = _scann().builder(self._values_ND, self._settings.scann_rescore, "dot_product")
+    masks: ClassVar[bool] = False
+
+    def _build(self, values_ND: Float32Array) -> None:
+        builder = _scann().builder(values_ND, self.settings.scann_rescore, "dot_product")
         if self.is_tree:
             builder = (
                 builder.tree(num_leaves=self.num_leaves, num_leaves_to_search=self.leaves_to_search(1))
                 .score_ah(
                     DIMS_PER_BLOCK,
-                    anisotropic_quantization_threshold=self._settings.scann_anisotropic_threshold,
+                    anisotropic_quantization_threshold=self.settings.scann_anisotropic_threshold,
                 )
-                .reorder(self._settings.scann_rescore)
+                .reorder(self.settings.scann_rescore)
             )
         else:
             builder = builder.score_brute_force()
@@ -83,16 +85,27 @@ class ScannIndex(Index):
             what = f"ScaNN cannot build an index of {self.size:,} vectors of width {self.dim} ({error})"
             raise UserError(what, todo="raise index.scann_brute_force_below, or set fewer index.scann_leaves") from None
 
-    def _propose(self, queries_BD: Float32Array, depth: int) -> Int32Array:
+    def _propose(self, queries_BD: Float32Array, depth: int, allowed_N: BoolArray | None) -> TopK:
         many = len(queries_BD) >= BATCH_FOR_THREADS
         search = self._searcher.search_batched_parallel if many else self._searcher.search_batched
         tree = {
-            "pre_reorder_num_neighbors": max(self._settings.scann_rescore, SPARE * depth),
+            "pre_reorder_num_neighbors": max(self.settings.scann_rescore, SPARE * depth),
             "leaves_to_search": self.leaves_to_search(depth),
         }
         rows_BM, scores_BM = search(queries_BD, final_num_neighbors=depth, **(tree if self.is_tree else {}))
         # Where the searched leaves hold fewer than asked for, ScaNN repeats rows and scores them NaN.
-        return np.where(np.isnan(scores_BM), -1, rows_BM.astype(np.int32))
+        bad_BM = np.isnan(scores_BM)
+        rows_BM = np.where(bad_BM, -1, rows_BM.astype(np.int32))
+        return TopK(rows=rows_BM, scores=np.where(bad_BM, -np.inf, scores_BM).astype(np.float32))
+
+    def _append(self, values_MD: Float32Array) -> bool:
+        return False
+
+    def _forget(self, rows_M: Int32Array) -> bool:
+        return False
+
+    def _structure_bytes(self) -> int:
+        return 0
 
     def _save(self, folder: Path) -> None:
         try:

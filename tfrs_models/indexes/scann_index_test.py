@@ -70,7 +70,7 @@ def test_more_than_is_rescored_and_more_than_the_leaves_hold():
     values_ND, queries_BD = clustered(1_000, 5)
     index = ScannIndex.build(vectors_of(values_ND), _tree(scann_leaves_to_search=1, scann_rescore=5))
     index.leaves_to_search = lambda depth: 1  # what ScaNN does when it is asked for more than it holds
-    rows_BM = index._propose(queries_BD, 400)
+    rows_BM = index._propose(queries_BD, 400, None).rows
     assert (rows_BM == -1).any(), "ScaNN repeats rows here, and gives them no score"
     for rows in rows_BM:
         assert len(set(rows[rows >= 0].tolist())) == (rows >= 0).sum() >= 1

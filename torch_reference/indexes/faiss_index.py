@@ -14,7 +14,7 @@ from typing import Any, ClassVar, final
 import faiss
 import numpy as np
 
-from retrieval_contract.arrays import Float32Array, Int32Array
+from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.protocol import Index
 
@@ -44,31 +44,42 @@ class FaissIndex(Index):
     backend: ClassVar[str] = "faiss"
     _index: Any
 
-    def _build(self) -> None:
-        factory = self._settings.faiss_factory
+    masks: ClassVar[bool] = False
+
+    def _build(self, values_ND: Float32Array) -> None:
+        factory = self.settings.faiss_factory
         index = _from_factory(factory, self.dim)
         try:
-            index.train(self._values_ND)
-            index.add(self._values_ND)
+            index.train(values_ND)
+            index.add(values_ND)
         except RuntimeError as error:
             what = f"faiss_factory {factory!r} does not go with {self.size:,} candidates ({_reason(error)})"
             raise UserError(what, todo="use fewer lists (IVF needs one candidate a list, PQ 256), or Flat") from None
         self._index = index
 
-    def _propose(self, queries_BD: Float32Array, depth: int) -> Int32Array:
+    def _propose(self, queries_BD: Float32Array, depth: int, allowed_N: BoolArray | None) -> TopK:
         if not isinstance(self._index, UNCOMPRESSED):
             depth = min(CODE_DEPTH * depth, self.size)
-        _, rows_BM = self._index.search(queries_BD, depth, params=self._breadth(depth))
-        return rows_BM.astype(np.int32)
+        scores_BM, rows_BM = self._index.search(queries_BD, depth, params=self._breadth(depth))
+        return TopK(rows=rows_BM.astype(np.int32), scores=scores_BM)
+
+    def _append(self, values_MD: Float32Array) -> bool:
+        return False
+
+    def _forget(self, rows_M: Int32Array) -> bool:
+        return False
+
+    def _structure_bytes(self) -> int:
+        return 0
 
     def _breadth(self, depth: int) -> Any:
         """How broadly to search for `depth` candidates: as configured, or more where that holds too few."""
         if isinstance(self._index, faiss.IndexIVF):
             lists = math.ceil(SPARE * depth * self._index.nlist / self.size)
-            num_lists = min(max(self._settings.faiss_nprobe, lists), self._index.nlist)
+            num_lists = min(max(self.settings.faiss_nprobe, lists), self._index.nlist)
             return faiss.SearchParametersIVF(nprobe=num_lists)  # type: ignore[call-arg]
         if isinstance(self._index, faiss.IndexHNSW):
-            breadth = max(self._settings.faiss_ef_search, SPARE * depth)
+            breadth = max(self.settings.faiss_ef_search, SPARE * depth)
             return faiss.SearchParametersHNSW(efSearch=breadth)  # type: ignore[attr-defined]
         return None
 
