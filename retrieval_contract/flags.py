@@ -22,7 +22,7 @@ VERBS = {
     "evaluate": "Evaluate a run exactly over the whole catalogue and write metrics.json.",
     "embed": "Write the vectors of every candidate.",
     "build_index": "Build an index over the candidate vectors.",
-    "recommend": "Print the best candidates of one query.",
+    "recommend": "Print the best candidates of one query, or write those of all.",
     "export": "Write a model that serves without this project, as the next version of a folder.",
 }
 
@@ -34,8 +34,13 @@ _TEXT: dict[str, tuple[Any, str]] = {
     "data_dir": (None, "Where the data lies (source.data_dir)."),
     "device": (None, "auto, cpu or cuda (training.device)."),
     "on_bad_rows": (None, "raise or drop (source.on_bad_rows)."),
-    "backend": (None, "exact, scann or faiss; the default is the run's index.backend."),
-    "query_id": ("", "Raw id of the query. Required."),
+    "backend": (
+        None,
+        "exact, scann, partitioned or faiss; the default is what --target_recall has chosen, else the run's "
+        "index.backend. With --target_recall also all, which is then the default.",
+    ),
+    "query_id": ("", "Raw id of the query; this or --all."),
+    "out": ("", "Parquet file that --all writes; parts lie beside it until it is whole."),
     "kind": (None, "Search of the exported model; the default is the run's index.backend."),
     "export_dir": ("", "Folder of the model's versions, in which the next one is made. Required."),
 }
@@ -44,6 +49,19 @@ _WHOLE = {
     "batch_size": "Examples in a batch (training.batch_size).",
     "seed": "Seed of initial weights, batch order and dropout (seed).",
 }
+_NUMBERS: dict[str, tuple[type[int] | type[float], str]] = {
+    "target_recall": (
+        float,
+        "Measure settings on held-out queries, and keep the fastest whose recall at k is at least this, in (0, 1].",
+    ),
+    "max_bytes": (int, "Memory that the index may take, with --target_recall; any by default."),
+}
+"""Not set by default."""
+_K = {
+    "build_index": (None, "Results that --target_recall counts; 100 by default."),
+    "recommend": (10, "Candidates of a query."),
+}
+"""Default and meaning by verb."""
 _SETTABLE = {
     "data_dir": "source.data_dir",
     "device": "training.device",
@@ -56,14 +74,20 @@ _SWITCHES = {
     "resume": "Go on from the newest checkpoint in the workdir.",
     "overwrite": "Replace the run that the workdir already holds.",
     "exclude_seen": "Leave out what the query met in training.",
+    "all": "Answer every query, in a file (--out).",
 }
+_SWITCHES_OF_VERB = {
+    ("recommend", "resume"): "With --all: go on where an interrupted run of the same command stopped.",
+    ("recommend", "overwrite"): "With --all: replace the file, and forget what an interrupted run left.",
+}
+"""Where a switch means something else."""
 _SHARED = ("workdir", "data_dir", "device", "on_bad_rows", "set")
 FLAGS_OF_VERB = {
     "train": (*_SHARED, "preset", "config", "epochs", "batch_size", "seed", "resume", "warm_start", "overwrite"),
     "evaluate": _SHARED,
     "embed": _SHARED,
-    "build_index": (*_SHARED, "backend"),
-    "recommend": (*_SHARED, "query_id", "k", "backend", "exclude_seen"),
+    "build_index": (*_SHARED, "backend", "target_recall", "k", "max_bytes"),
+    "recommend": (*_SHARED, "query_id", "all", "out", "k", "backend", "exclude_seen", "resume", "overwrite"),
     "export": (*_SHARED, "kind", "export_dir"),
 }
 
@@ -98,10 +122,16 @@ def define(verb: str) -> flags.FlagValues:
             flags.DEFINE_string(name, default, text, flag_values=values)
         elif name in _WHOLE:
             flags.DEFINE_integer(name, None, _WHOLE[name], flag_values=values)
+        elif name in _NUMBERS:
+            number, text = _NUMBERS[name]
+            define_number = flags.DEFINE_float if number is float else flags.DEFINE_integer
+            define_number(name, None, text, flag_values=values)
         elif name in _SWITCHES:
-            flags.DEFINE_bool(name, False, _SWITCHES[name], flag_values=values)
+            text = _SWITCHES_OF_VERB.get((verb, name), _SWITCHES[name])
+            flags.DEFINE_bool(name, False, text, flag_values=values)
         elif name == "k":
-            flags.DEFINE_integer("k", 10, "Candidates to print.", lower_bound=1, flag_values=values)
+            default, text = _K[verb]
+            flags.DEFINE_integer("k", default, text, lower_bound=1, flag_values=values)
         else:
             text = "Any field of the configuration, as PATH=VALUE; may be given again (loss.temperature=0.05)."
             flags.DEFINE_multi_string("set", [], text, flag_values=values)

@@ -9,8 +9,8 @@ FROZEN = {
     "train": "batch_size config data_dir device epochs on_bad_rows overwrite preset resume seed set warm_start workdir",
     "evaluate": "data_dir device on_bad_rows set workdir",
     "embed": "data_dir device on_bad_rows set workdir",
-    "build_index": "backend data_dir device on_bad_rows set workdir",
-    "recommend": "backend data_dir device exclude_seen k on_bad_rows query_id set workdir",
+    "build_index": "backend data_dir device k max_bytes on_bad_rows set target_recall workdir",
+    "recommend": "all backend data_dir device exclude_seen k on_bad_rows out overwrite query_id resume set workdir",
     "export": "data_dir device export_dir kind on_bad_rows set workdir",
 }
 

@@ -1,10 +1,12 @@
-"""`recommend`: the best candidates of one query, with the time that each phase took."""
+"""`recommend`: the best candidates of one query, with the time that each phase took, or those of all in a file."""
 
+import hashlib
 import itertools
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from retrieval_contract.data.histories import NOBODY
 from retrieval_contract.errors import UserError
 from retrieval_contract.flags import Command, saved_config
 from retrieval_contract.indexes.protocol import Index
+from retrieval_contract.manifest import NAME
+from retrieval_contract.runs.bulk import Bulk, write_all
 from retrieval_contract.runs.opened import OpenedRun, open_run
 from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.stack import Stack
@@ -45,17 +49,74 @@ def main(stack: Stack, arguments: Sequence[str] | None = None) -> None:
 
 
 def run(stack: Stack, command: Command) -> None:
-    """Answer one query."""
-    query_id, k = command.values["query_id"], command.values["k"]
-    if not query_id:
-        raise UserError("--query_id is missing", where="command line", todo="name a query of the run's data")
+    """Answer one query, or all."""
+    _check_flags(command)
     config = saved_config(command)
     backend = chosen_backend(config, command)
     kind = index_class(stack, backend)
     opened = open_run(stack, config, Workdir(command.workdir))
+    if command.values["all"]:
+        answer_all(opened, open_index(kind, opened, backend), backend, command)
+    else:
+        answer_one(opened, kind, backend, command)
+
+
+def _check_flags(command: Command) -> None:
+    """Refuse flags that do not go together.
+
+    Raises:
+        UserError: neither or both of --query_id and --all, or one that needs the other.
+    """
+    values, where = command.values, "command line"
+    if values["all"] and values["query_id"]:
+        raise UserError("--query_id and --all are both given", where=where, todo="give one")
+    if not values["all"] and not values["query_id"]:
+        todo = "name a query of the run's data, or say --all --out=FILE.parquet"
+        raise UserError("--query_id is missing", where=where, todo=todo)
+    if values["all"] and not values["out"]:
+        raise UserError("--all writes a file: --out is missing", where=where, todo="say --out=FILE.parquet")
+    stray = [name for name in ("out", "resume", "overwrite") if values[name] and not values["all"]]
+    if stray:
+        raise UserError(f"--{stray[0]} goes with --all", where=where, todo=f"leave --{stray[0]} out, or say --all")
+
+
+def answer_all(opened: OpenedRun, index: Index, backend: str, command: Command) -> None:
+    """Write the best candidates of every query to a file.
+
+    Raises:
+        UserError: as `write_all` does.
+    """
+    out, k = Path(command.values["out"]), command.values["k"]
+    bulk = Bulk(
+        opened=opened,
+        index=index,
+        index_name=_index_name(opened.workdir.index(backend), backend),
+        k=k,
+        exclude_seen=command.values["exclude_seen"],
+    )
+    began = time.perf_counter()
+    written = write_all(bulk, out, resume=command.values["resume"], overwrite=command.values["overwrite"])
+    if written.num_silent:
+        print(f"left out: {written.num_silent:,} queries without history, whose vectors are zero", file=sys.stderr)
+    what = f"{written.num_results:,} results of {written.num_queries:,} queries by {backend} search"
+    print(f"{what} in {time.perf_counter() - began:.2f} s: {out}")
+
+
+def _index_name(folder: Path, backend: str) -> str:
+    """The backend, and a digest of everything that a saved index is."""
+    manifest = folder / NAME
+    return f"{backend} {hashlib.sha256(manifest.read_bytes()).hexdigest()}" if manifest.is_file() else backend
+
+
+def answer_one(opened: OpenedRun, kind: type[Index], backend: str, command: Command) -> None:
+    """Print the best candidates of one query.
+
+    Raises:
+        UserError: unknown query, no index, k larger than the catalogue, or an index of other weights.
+    """
+    query_id, k, exclude_seen = (command.values[name] for name in ("query_id", "k", "exclude_seen"))
     note_unseen_query(opened, query_id)
     index = open_index(kind, opened, backend)
-    exclude_seen = command.values["exclude_seen"]
     # The first call pays for compilation and for what is gathered once; only the second one's times mean anything.
     recommend(opened, index, query_id, k, exclude_seen=exclude_seen)
     answer = recommend(opened, index, query_id, k, exclude_seen=exclude_seen)
