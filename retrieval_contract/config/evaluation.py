@@ -1,6 +1,6 @@
 """What the report says, and how candidates are searched."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,10 @@ class Evaluation(Settings):
 class Index(Settings):
     """Approximate or exact search over candidate vectors."""
 
+    SEARCHED_BY: ClassVar[frozenset[str]] = frozenset(
+        {"scann_leaves_to_search", "scann_rescore", "faiss_nprobe", "faiss_ef_search"}
+    )
+    """Fields that only a search reads: another value needs no other structure."""
     backend: Literal["exact", "scann", "faiss", "partitioned"] = "exact"
     """`scann` and `partitioned` (plain TensorFlow ops) belong to the TensorFlow stack, `faiss` to the PyTorch stack."""
     attributes: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ exact scores in place of approximate ones, ties, exclusions, padding, saving and
 """
 
 import abc
+import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -233,6 +234,19 @@ class Index(abc.ABC):
         index.measured = manifest["measured"]
         index._load(folder)
         return index
+
+    @final
+    def with_settings(self, settings: config.Index) -> Self:
+        """The same index, searched otherwise: the structure is shared, so neither of the two may grow or forget then.
+
+        Args:
+            settings: as the index's own but for fields of `config.Index.SEARCHED_BY`.
+        """
+        structures = [each.model_dump(exclude=set(each.SEARCHED_BY)) for each in (self.settings, settings)]
+        assert structures[0] == structures[1], "another structure is needed"
+        twin = copy.copy(self)
+        twin.settings = settings
+        return twin
 
     @final
     def append(self, ids: Sequence[str], values_MD: Float32Array, attributes: Attributes | None = None) -> bool:
