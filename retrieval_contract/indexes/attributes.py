@@ -124,10 +124,9 @@ def _empty(size: int) -> pa.Table:
 
 def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """Cast to string, or list of string."""
-    kind = (
-        pa.list_(pa.string()) if pa.types.is_list(column.type) or pa.types.is_large_list(column.type) else pa.string()
-    )
-    inner = column.type.value_type if kind != pa.string() else column.type
+    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    kind = pa.list_(pa.string()) if is_list else pa.string()
+    inner = column.type.value_type if is_list else column.type
     if pa.types.is_dictionary(inner):
         column, inner = column.cast(inner.value_type), inner.value_type
     known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating)

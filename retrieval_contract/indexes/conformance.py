@@ -18,9 +18,19 @@ import numpy as np
 import pytest
 
 from retrieval_contract import config
-from retrieval_contract.arrays import Float32Array
+from retrieval_contract.arrays import Float32Array, TopK
 from retrieval_contract.errors import UserError
-from retrieval_contract.indexes.planted import DIGEST, SIFT, Case, assert_same, clustered, recall, sift_case, vectors_of
+from retrieval_contract.indexes.planted import (
+    DIGEST,
+    SIFT,
+    Case,
+    assert_same,
+    clustered,
+    planted_attributes,
+    recall,
+    sift_case,
+    vectors_of,
+)
 from retrieval_contract.indexes.protocol import Index
 
 
@@ -40,7 +50,8 @@ class IndexConformance:
 
     def build(self, values_ND: Float32Array, queries_BD: Float32Array) -> Case:
         """Build the index under test."""
-        return Case(self.index_class.build(vectors_of(values_ND), self.settings), values_ND, queries_BD)
+        index = self.index_class.build(vectors_of(values_ND), self.settings, planted_attributes(len(values_ND)))
+        return Case(index, values_ND, queries_BD)
 
     @pytest.fixture(scope="class")
     def case(self) -> Case:
@@ -199,6 +210,45 @@ class IndexConformance:
     def test_another_number_of_exclusions_is_refused(self, case: Case) -> None:
         with pytest.raises(UserError, match="39 lists of excluded candidates for 40 queries"):
             case.search(3, [np.empty(0, np.int32)] * 39)
+
+    # ------------------------------------------------------------ filters
+
+    @pytest.mark.parametrize("share", ["half", "seventh", "rare", "rare and odd", "nothing"])
+    def test_filtered_answers_are_those_of_exact_search_with_the_filter(self, case: Case, share: str) -> None:
+        wanted, rows = {
+            "half": ({"parity": ["even"]}, np.arange(0, 6_000, 2)),
+            "seventh": ({"week": ["3"]}, np.arange(3, 6_000, 7)),
+            "rare": ({"tags": ["rare"]}, np.arange(5, 6_000, 1_000)),
+            "rare and odd": ({"tags": ["rare"], "parity": ["odd"]}, np.arange(5, 6_000, 1_000)),
+            "nothing": ({"tags": ["rare"], "parity": ["even"]}, np.arange(0)),
+        }[share]
+        allowed_BN = np.zeros((40, 6_000), np.bool_)
+        allowed_BN[:, rows] = True
+        best = case.truth(5, allowed_BN=allowed_BN).rows
+        excluded = [row[row >= 0] for row in best]
+        found = case.search(10, excluded, [wanted] * 40)
+        true = case.truth(10, excluded, allowed_BN)
+        np.testing.assert_array_equal(found.rows >= 0, true.rows >= 0)
+        assert np.isin(found.rows[found.rows >= 0], rows).all()
+        if (true.rows >= 0).all():
+            assert recall(found.rows, true.rows) >= self.least_recall
+        else:
+            assert_same(found, true)
+
+    def test_queries_with_different_filters_are_searched_together(self, case: Case) -> None:
+        wanted = [None, {"parity": ["odd"]}, {"week": ["1", "2"]}, {}] * 10
+        allowed = case.index.attributes.allowed({"week": ["0", "1", "2"]})
+        found = case.search(10, None, wanted, allowed)
+        for place in range(4):
+            at = slice(place, None, 4)
+            part = Case(case.index, case.values_ND, case.queries_BD[at])
+            assert_same(part.search(10, None, wanted[at], allowed), TopK(rows=found.rows[at], scores=found.scores[at]))
+
+    def test_unknown_attributes_and_another_number_of_filters_are_refused(self, case: Case) -> None:
+        with pytest.raises(UserError, match=r"no attribute 'party' to filter by .filters.: did you mean 'parity'"):
+            case.search(3, None, [{"party": ["odd"]}] * 40)
+        with pytest.raises(UserError, match="39 filters for 40 queries"):
+            case.search(3, None, [None] * 39)
 
     # ------------------------------------------------------------ refusals
 

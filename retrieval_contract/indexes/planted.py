@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_contract.arrays import Float32Array, Int32Array, TopK, Vectors
+from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK, Vectors
+from retrieval_contract.indexes.attributes import Attributes, Filter
 from retrieval_contract.indexes.protocol import Index
 
 DIGEST = "d" * 64
@@ -27,17 +29,27 @@ class Case:
     queries_BD: Float32Array  # noqa: N815
     """Or [B, I, D]."""
 
-    def search(self, k: int, excluded: list[Int32Array] | None = None) -> TopK:
+    def search(
+        self,
+        k: int,
+        excluded: list[Int32Array] | None = None,
+        filters: list[Filter | None] | None = None,
+        allowed: BoolArray | None = None,
+    ) -> TopK:
         """Ask the case's queries."""
-        return self.index.search(self.queries_BD, k, weights_digest=DIGEST, excluded=excluded)
+        return self.index.search(
+            self.queries_BD, k, weights_digest=DIGEST, excluded=excluded, filters=filters, allowed=allowed
+        )
 
-    def truth(self, k: int, excluded: list[Int32Array] | None = None) -> TopK:
+    def truth(self, k: int, excluded: list[Int32Array] | None = None, allowed_BN: BoolArray | None = None) -> TopK:
         """Sort everything: scores in float64 rounded to float32, of several vectors the largest, ties by the row."""
         queries_BID = self.queries_BD.reshape(len(self.queries_BD), -1, self.values_ND.shape[1])
         scores_BIN = np.einsum("bid,nd->bin", *(x.astype(np.float64) for x in (queries_BID, self.values_ND)))
         scores_BN = scores_BIN.max(axis=1).astype(np.float32)
         for place, rows in enumerate(excluded or []):
             scores_BN[place, rows] = -np.inf
+        if allowed_BN is not None:
+            scores_BN[~allowed_BN] = -np.inf
         rows_BK = np.argsort(-scores_BN, axis=1, kind="stable")[:, :k].astype(np.int32)
         scores_BK = np.take_along_axis(scores_BN, rows_BK, axis=1)
         return TopK(rows=np.where(np.isfinite(scores_BK), rows_BK, -1), scores=scores_BK)
@@ -47,6 +59,14 @@ def vectors_of(values_ND: Float32Array) -> Vectors:
     """Vectors with ids that are not ASCII, so that every test carries them."""
     ids = tuple(f"кино {row} 映画\n" for row in range(len(values_ND)))
     return Vectors(ids=ids, values=values_ND, weights_digest=DIGEST)
+
+
+def planted_attributes(num_candidates: int) -> Attributes:
+    """Attributes by the row: its parity, its remainder by 7 as `week`, and one in 1,000 is tagged `rare`."""
+    rows = np.arange(num_candidates)
+    parity = np.where(rows % 2, "odd", "even")
+    tags = [["rare"] if row % 1_000 == 5 else ["common", "plain"] for row in rows]
+    return Attributes(pa.table({"parity": parity, "week": (rows % 7).astype(str), "tags": tags}))
 
 
 def clustered(num_candidates: int, num_queries: int, dim: int = 32) -> tuple[Float32Array, Float32Array]:

@@ -42,7 +42,7 @@ class Index(abc.ABC):
     backend: ClassVar[str]
     """Name in the configuration, and in the manifest of a saved index."""
     masks: ClassVar[bool]
-    """`_propose` heeds `allowed_N`; where it does not, a filtered search asks for more and drops what is not allowed."""
+    """`_propose` heeds `allowed_N`; where it does not, a filtered search asks for more and drops the others."""
 
     @final
     def __init__(

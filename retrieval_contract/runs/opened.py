@@ -11,6 +11,7 @@ from retrieval_contract.config import RunConfig
 from retrieval_contract.data.prepare import PreparedData, prepare
 from retrieval_contract.errors import UserError
 from retrieval_contract.evaluation.report import Report, evaluate
+from retrieval_contract.indexes.attributes import Attributes
 from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.stack import Encoders, Stack
 from retrieval_contract.vectors.store import read_vectors
@@ -42,6 +43,14 @@ class OpenedRun:
                 return stored
         values = self.encoders.encode_candidates(self.prepared.candidate_features())
         return Vectors(ids=ids, values=values, weights_digest=self.weights_digest)
+
+    def attributes(self) -> Attributes:
+        """What requests may filter by, of the whole catalogue.
+
+        Raises:
+            UserError: `index.attributes` names a column that candidates do not have, or that is no text.
+        """
+        return Attributes.from_table(self.prepared.candidates.table, self.config.index.attributes)
 
     def query_vectors(self, query_rows: Int32Array) -> Float32Array:
         """Vectors [B, D] or [B, I, D] of queries as they stand after all train rows, whatever their requests."""

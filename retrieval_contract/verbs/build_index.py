@@ -28,7 +28,7 @@ def run(stack: Stack, command: Command) -> None:
     opened = open_run(stack, config, Workdir(command.workdir))
     vectors = opened.candidate_vectors()
     began = time.perf_counter()
-    index = kind.build(vectors, config.index)
+    index = kind.build(vectors, config.index, opened.attributes())
     folder = opened.workdir.index(backend)
     index.save(folder)
     seconds = time.perf_counter() - began

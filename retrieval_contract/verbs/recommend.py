@@ -149,7 +149,7 @@ def open_index(kind: type[Index], opened: OpenedRun, backend: str) -> Index:
     if folder.is_dir():
         return kind.load(folder)
     if backend == "exact":
-        return kind.build(opened.candidate_vectors(), opened.config.index)
+        return kind.build(opened.candidate_vectors(), opened.config.index, opened.attributes())
     raise UserError(f"no {backend} index yet", where=str(folder), todo=f"run build_index --backend={backend} first")
 
 

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from retrieval_contract.errors import UserError
+from retrieval_contract.indexes import stored
+from retrieval_contract.indexes.stored import StoredVectors
+
+VALUES = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
+VALUES[7] = 0
+ERROR = {"float32": 0.0, "float16": 2.0**-12, "int8": 0.5 / 127}
+"""Largest error, in parts of the row's largest number."""
+
+
+@pytest.mark.parametrize("kind", list(ERROR))
+def test_vectors_come_back_within_the_precision_and_no_nearer(kind):
+    found = StoredVectors.keep(VALUES, kind).all()
+    error = np.abs(found - VALUES).max(axis=1) / np.maximum(np.abs(VALUES).max(axis=1), 1e-9)
+    assert found.dtype == np.float32
+    # float16's step is relative to the next power of two below, up to twice the number's own share.
+    assert error.max() <= 2 * ERROR[kind]
+    assert error.max() >= ERROR[kind] / 2, "a precision that is not there would not show"
+
+
+@pytest.mark.parametrize("kind", list(ERROR))
+def test_every_way_of_reading_gives_the_same_numbers(kind, monkeypatch):
+    monkeypatch.setattr(stored, "BLOCK", 7)
+    kept = StoredVectors.keep(VALUES, kind)
+    rows = np.array([49, 0, 7, 7])
+    np.testing.assert_array_equal(kept.take(rows), kept.all()[rows])
+    queries = np.eye(8, dtype=np.float32)[:3]
+    np.testing.assert_array_equal(kept.products(queries), kept.all().T[:3])
+    np.testing.assert_allclose(kept.largest_norm, np.linalg.norm(kept.all().astype(np.float64), axis=1).max())
+
+
+@pytest.mark.parametrize(("kind", "num_bytes"), [("float32", 1_600), ("float16", 800), ("int8", 600), ("none", 0)])
+def test_written_and_read(kind, num_bytes, tmp_path):
+    kept = StoredVectors.keep(VALUES, kind)
+    kept.write(tmp_path)
+    read = StoredVectors.read(tmp_path, kind, VALUES.shape)
+    assert (read.size, read.dim, read.num_bytes) == (50, 8, num_bytes)
+    if kind != "none":
+        np.testing.assert_array_equal(read.all(), kept.all())
+
+
+@pytest.mark.parametrize("kind", [*ERROR, "none"])
+def test_more_rows_stand_behind(kind):
+    both = StoredVectors.keep(VALUES[:30], kind).extended(VALUES[30:])
+    whole = StoredVectors.keep(VALUES, kind)
+    assert (both.size, both.num_bytes) == (whole.size, whole.num_bytes)
+    if kind != "none":
+        np.testing.assert_array_equal(both.all(), whole.all())
+
+
+def test_numbers_beyond_float16_are_refused():
+    with pytest.raises(UserError, match=r"too large for float16 .index.store.: use float32 or int8"):
+        StoredVectors.keep(VALUES * 1e5, "float16")
+
+
+def test_vectors_given_are_not_written():
+    values = VALUES.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        StoredVectors.keep(values, "float32").all()[0] = 1
+    np.testing.assert_array_equal(values, VALUES)
