@@ -7,7 +7,10 @@ matrix; they are used here only to find which candidates can be among the best, 
 Letters: B queries, N candidates, D width, M candidates proposed for a query, K results, P pairs of query and candidate.
 """
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
 from retrieval_contract.indexes.excluded import Excluded
@@ -33,7 +36,8 @@ def inner_products(stored: StoredVectors, queries_BD: Float32Array, rows_BM: Int
     num_pairs = max(1, CHUNK_BYTES // (8 * queries_BD.shape[1]))
     for start in range(0, len(places_P), num_pairs):
         at, column = places_P[start : start + num_pairs], columns_P[start : start + num_pairs]
-        query_PD = queries_BD[at].astype(np.float64)
+        # A copy of the one query for each candidate would cost more than all else; the numbers are the same without.
+        query_PD = (queries_BD if len(queries_BD) == 1 else queries_BD[at]).astype(np.float64)
         candidate_PD = stored.take(rows_BM[at, column]).astype(np.float64)
         scores_BM[at, column] = np.einsum("pd,pd->p", query_PD, candidate_PD)
     return scores_BM
@@ -73,11 +77,15 @@ def rank(
     num_found_B = (rows_BM >= 0).sum(axis=1)
     num_available_B = (excluded.size if num_allowed is None else num_allowed) - excluded.counts
     worst_B = np.take_along_axis(scores_BM, np.maximum(num_found_B - 1, 0)[:, None], axis=1)[:, 0]
-    missing = max(0, k - rows_BM.shape[1])
-    rows_BK = np.pad(rows_BM[:, :k], ((0, 0), (0, missing)), constant_values=-1)
-    scores_BK = np.pad(scores_BM[:, :k], ((0, 0), (0, missing)), constant_values=-np.inf)
+    rows_BK, scores_BK = _first(rows_BM, k, -1), _first(scores_BM, k, -np.inf)
     settled_B = (num_found_B == num_available_B) | ((num_found_B > k) & (scores_BK[:, -1] > worst_B))
     return TopK(rows=rows_BK, scores=scores_BK), settled_B
+
+
+def _first(array_BM: NDArray[Any], k: int, filling: float) -> NDArray[Any]:
+    """The first K columns, filled up where there are fewer; a view where there are enough."""
+    missing = k - array_BM.shape[1]
+    return array_BM[:, :k] if missing <= 0 else np.pad(array_BM, ((0, 0), (0, missing)), constant_values=filling)
 
 
 def exact_top_k(

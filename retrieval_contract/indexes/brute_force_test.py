@@ -64,6 +64,15 @@ def test_inner_products_of_given_rows():
     np.testing.assert_array_equal(scores_BM, np.array([[33, -np.inf, 1], [0, -1, -np.inf]], np.float32))
 
 
+@pytest.mark.parametrize("dim", [1, 3, 17, 64])
+def test_a_query_alone_is_scored_as_among_others_to_the_bit(dim):
+    generator = np.random.default_rng(2)
+    values_ND, queries_BD = (generator.standard_normal((n, dim)).astype(np.float32) for n in (400, 9))
+    stored, rows_BM = StoredVectors.keep(values_ND, "float32"), generator.integers(400, size=(9, 300)).astype(np.int32)
+    alone = [inner_products(stored, queries_BD[b : b + 1], rows_BM[b : b + 1])[0] for b in range(9)]
+    np.testing.assert_array_equal(alone, inner_products(stored, queries_BD, rows_BM))
+
+
 def _ranked(rows, k, excluded_rows=()):
     """Rank proposals for one query over five candidates with scores 5, 4, 4, 4, 1."""
     stored = StoredVectors.keep(np.array([[5], [4], [4], [4], [1]], np.float32), "float32")
