@@ -1,3 +1,4 @@
+import ctypes
 import errno
 import os
 import signal
@@ -8,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from retrieval_contract import files
 from retrieval_contract.errors import UserError
-from retrieval_contract.files import add_version, replacing_file, replacing_folder, versions, write_text
+from retrieval_contract.files import (
+    add_version,
+    read_steadily,
+    replacing_file,
+    replacing_folder,
+    versions,
+    write_text,
+)
 
 
 def _names(folder):
@@ -91,6 +100,7 @@ def test_a_fault_in_the_middle(old, fault):
 
 
 def test_a_folder_that_cannot_take_its_place_puts_the_old_one_back(old, monkeypatch):
+    monkeypatch.setattr(files, "_renameat2", lambda: None)
     replace, calls = os.replace, []
 
     def second_fails(source, target):
@@ -102,6 +112,51 @@ def test_a_folder_that_cannot_take_its_place_puts_the_old_one_back(old, monkeypa
         _replace_folder(old)
     assert len(calls) == 3
     assert _intact(old)
+
+
+@pytest.mark.parametrize("refusal", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_that_cannot_exchange_lets_the_old_folder_step_aside(old, monkeypatch, refusal):
+    def refuse(*_):
+        ctypes.set_errno(refusal)
+        return -1
+
+    monkeypatch.setattr(files, "_renameat2", lambda: refuse)
+    _replace_folder(old)
+    assert _names(old) == ["file.txt", "folder"]
+    assert _names(old / "folder") == ["new.txt"]
+
+
+def test_an_exchange_that_fails_leaves_the_old_folder(old, monkeypatch):
+    def refuse(*_):
+        ctypes.set_errno(errno.EACCES)
+        return -1
+
+    monkeypatch.setattr(files, "_renameat2", lambda: refuse)
+    with pytest.raises(UserError, match="Permission denied"):
+        _replace_folder(old)
+    assert _intact(old)
+
+
+def test_a_folder_that_is_replaced_while_it_is_read_is_read_again(old):
+    seen = []
+
+    def read(folder):
+        seen.append(_names(folder))
+        if len(seen) == 1:
+            _replace_folder(old)
+            raise FileNotFoundError("the old one's file")
+        return seen[-1]
+
+    assert read_steadily(old / "folder", read) == ["new.txt"]
+    assert seen == [["old.txt"], ["new.txt"]]
+
+
+def test_what_is_wrong_with_a_folder_that_stays_is_raised(old):
+    def read(folder):
+        raise UserError("damaged")
+
+    with pytest.raises(UserError, match="damaged"):
+        read_steadily(old / "folder", read)
 
 
 def test_a_user_error_from_within_passes_unchanged(old):
