@@ -11,7 +11,7 @@ import numpy as np
 from retrieval_contract.arrays import FeatureArrays, Float32Array, Int32Array, Int64Array
 from retrieval_contract.config import AffinityFeature
 from retrieval_contract.data.fitted import FittedFeature
-from retrieval_contract.data.histories import Histories, Windows
+from retrieval_contract.data.histories import PastRows, Windows
 from retrieval_contract.data.vocabulary import FIRST_ROW
 
 
@@ -23,7 +23,7 @@ class Affinity:
     known value does not count.
     """
 
-    def __init__(self, feature: FittedFeature, histories: Histories, catalogue: FeatureArrays) -> None:
+    def __init__(self, feature: FittedFeature, histories: PastRows, catalogue: FeatureArrays) -> None:
         """Gather what each candidate counts for.
 
         Args:

@@ -4,6 +4,7 @@ Letters: V vocabulary rows, T values.
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -86,6 +87,13 @@ class FittedFeature(Settings):
     @property
     def vocabulary(self) -> Vocabulary:
         """The values with their rows; only of features that have a vocabulary."""
+        # A copy with other values carries along what its original had kept.
+        if self._kept_vocabulary.values is not self.values:
+            self.__dict__.pop("_kept_vocabulary", None)
+        return self._kept_vocabulary
+
+    @cached_property
+    def _kept_vocabulary(self) -> Vocabulary:
         assert self.values is not None
         return Vocabulary(self.values)
 

@@ -4,7 +4,7 @@ Letters: B targets, L history length, R rows, E queries.
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,25 @@ class Windows:
         # As NumPy's sliding_window_view, in a hundredth of the time, which counts here.
         shape = len(laid_out) - self.max_length + 1, self.max_length
         return np.ndarray(shape, laid_out.dtype, laid_out, 0, laid_out.strides * 2)
+
+
+class PastRows(Protocol):
+    """What is known of the rows that windows are cut out of, one after the other, with room behind."""
+
+    @property
+    def candidate_rows(self) -> Int32Array:
+        """Entity row of each one's candidate."""
+        ...
+
+    @property
+    def times(self) -> Int64Array:
+        """When each was."""
+        ...
+
+    @property
+    def weights(self) -> Float32Array:
+        """Weight of each."""
+        ...
 
 
 class Histories:

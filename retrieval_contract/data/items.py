@@ -12,7 +12,7 @@ import pyarrow as pa
 from retrieval_contract.arrays import AnyArray, FeatureArrays, Float32Array, Int32Array, Int64Array
 from retrieval_contract.config import HistoryFeature, WeightedMeanPooling
 from retrieval_contract.data.fitted import FittedFeature
-from retrieval_contract.data.histories import Histories, Windows
+from retrieval_contract.data.histories import PastRows, Windows
 
 HOUR, DAY = 3_600, 86_400
 """Seconds."""
@@ -23,7 +23,7 @@ class HistoryItems:
     """One history feature over the rows of one `Histories`."""
 
     def __init__(
-        self, feature: FittedFeature, histories: Histories, candidate_ids: Sequence[str], catalogue: FeatureArrays
+        self, feature: FittedFeature, histories: PastRows, candidate_ids: Sequence[str | None], catalogue: FeatureArrays
     ) -> None:
         """Look every row's id up once.
 

@@ -18,7 +18,7 @@ from retrieval_contract.config import TextFeature
 from retrieval_contract.data.feature_table import FeatureTable
 from retrieval_contract.data.fitted import FittedFeature
 from retrieval_contract.data.hashing import buckets_of
-from retrieval_contract.data.vocabulary import FIRST_ROW
+from retrieval_contract.data.vocabulary import FIRST_ROW, UNKNOWN_ROW
 from retrieval_contract.errors import UserError
 
 BLOCK = 50_000
@@ -66,6 +66,20 @@ def encode_text(feature: FittedFeature, table: FeatureTable) -> Int32Array:
     width = max(block.shape[1] for block in blocks)
     rows_UM = np.concatenate([np.pad(block, ((0, 0), (0, width - block.shape[1]))) for block in blocks])
     return rows_UM[pc.fill_null(encoded.indices, len(texts) - 1).to_numpy(zero_copy_only=False)]
+
+
+def rows_of_token_ids(feature: FittedFeature, ids_T: Int64Array, lengths_E: Int64Array) -> Int32Array:
+    """Rows of token ids that somebody else's tokenizer gave [E, M], as `encode_text` gives them for texts.
+
+    Args:
+        feature: a fitted text feature of a tokenizer.
+        ids_T: ids of all texts, end to end; one that no row is kept for becomes unknown.
+        lengths_E: ids of each text.
+    """
+    spec = feature.spec
+    assert isinstance(spec, TextFeature)
+    rows_T = np.where((ids_T >= 0) & (ids_T < spec.num_buckets), ids_T + FIRST_ROW, UNKNOWN_ROW)
+    return _padded([(rows_T, lengths_E)], spec.max_length)
 
 
 def _rows_of_texts(feature: FittedFeature, spec: TextFeature, texts: list[str], data_dir: Path) -> Int32Array:

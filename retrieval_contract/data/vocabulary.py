@@ -1,6 +1,7 @@
 """Values to embedding rows: 0 is padding, 1 is unknown, then the values seen in training, most frequent first."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -12,7 +13,11 @@ from retrieval_contract.arrays import Int32Array, Int64Array
 PADDING_ROW, UNKNOWN_ROW, FIRST_ROW = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True)
+FEW = 50
+"""Where one value is looked up, or fewer, for so many of a vocabulary, a table that is kept pays for itself."""
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """The values that have an embedding row of their own; values[v] has row v + 2."""
 
@@ -57,6 +62,14 @@ class Vocabulary:
         Returns:
             Rows [E]: 2 or more for known values, 1 for others and for missing ones; never 0.
         """
+        if FEW * len(values) < len(self.values):
+            found = (self._rows.get(value, UNKNOWN_ROW) for value in values.to_pylist())
+            return np.fromiter(found, np.int32, len(values))
         places = pc.index_in(values, value_set=pa.array(self.values, pa.string()))
         rows = pc.add(pc.fill_null(places, UNKNOWN_ROW - FIRST_ROW), FIRST_ROW)
         return rows.to_numpy(zero_copy_only=False).astype(np.int32)
+
+    @cached_property
+    def _rows(self) -> dict[str | None, int]:
+        """Row of each value: what a request of a few values looks up, where a column of many is joined."""
+        return {value: row for row, value in enumerate(self.values, FIRST_ROW)}
