@@ -6,29 +6,27 @@ exact scores in place of approximate ones, ties, exclusions, padding, saving and
 
 import abc
 import copy
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
-import pyarrow.parquet as pq
-import pydantic
 
 from retrieval_contract import config
-from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array, TopK, Vectors
-from retrieval_contract.errors import UserError, first_rows
+from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK, Vectors
+from retrieval_contract.errors import UserError
 from retrieval_contract.files import replacing_folder
 from retrieval_contract.indexes.attributes import Attributes, Filter
 from retrieval_contract.indexes.excluded import Excluded
 from retrieval_contract.indexes.interests import merged
+from retrieval_contract.indexes.questions import check_digest, check_k, checked_queries, groups
 from retrieval_contract.indexes.routes import Routes
-from retrieval_contract.indexes.stored import StoredVectors, norms
+from retrieval_contract.indexes.saved import read_parts, read_settings, write_parts
+from retrieval_contract.indexes.stored import StoredVectors
 from retrieval_contract.manifest import read_manifest, write_manifest
-from retrieval_contract.vectors.store import check_vectors, read_vectors, write_vectors
+from retrieval_contract.vectors.store import check_vectors
 
 KIND = "index"
-ATTRIBUTES, IDS = "attributes.parquet", "ids.json"
 
 
 class Index(abc.ABC):
@@ -172,14 +170,15 @@ class Index(abc.ABC):
                 an attribute that candidates do not have.
         """
         num_interests = queries.shape[1] if queries.ndim == 3 else 1
-        queries_BD = self._checked_queries(queries, weights_digest)
-        self._check_k(k)
+        check_digest(self.weights_digest, weights_digest)
+        queries_BD = checked_queries(queries, self.dim, self._stored.largest_norm)
+        check_k(k, self.size)
         barred = Excluded.from_rows(excluded, num_queries=len(queries), size=self.size).repeated(num_interests)
         routes = Routes(stored=self._stored, propose=self._propose, masks=self.masks)
         top = TopK(
             rows=np.full((len(queries_BD), k), -1, np.int32), scores=np.full((len(queries_BD), k), -np.inf, np.float32)
         )
-        for places, allowed_N in self._groups(len(queries), filters, allowed):
+        for places, allowed_N in groups(self.attributes, len(queries), filters, allowed):
             at = (places[:, None] * num_interests + np.arange(num_interests)).reshape(-1)
             found = routes.search(queries_BD[at], k, barred.at(at), allowed_N)
             top.rows[at], top.scores[at] = found.rows, found.scores
@@ -198,9 +197,7 @@ class Index(abc.ABC):
             UserError: the folder cannot be written, or the disk is full.
         """
         with replacing_folder(folder) as beside:
-            self._write_vectors(beside)
-            if self.attributes.names:
-                pq.write_table(self.attributes.table, beside / ATTRIBUTES)
+            write_parts(beside, self.ids, self._stored, self.attributes, self.weights_digest)
             self._save(beside)
             fields = {
                 "backend": self.backend,
@@ -226,12 +223,11 @@ class Index(abc.ABC):
         if manifest["backend"] != cls.backend:
             what = f"the saved index is of backend {manifest['backend']!r}, not {cls.backend!r}"
             raise UserError(what, where=str(folder), todo="ask for that backend, or build the index again")
-        settings = _read_settings(manifest["settings"], folder)
-        ids, stored = _read_vectors(folder, settings, (manifest["size"], manifest["dim"]))
-        index = cls(ids=ids, stored=stored, weights_digest=manifest["weights_digest"], settings=settings)
-        if manifest["attributes"]:
-            index.attributes = Attributes(pq.read_table(folder / ATTRIBUTES))
-        index.measured = manifest["measured"]
+        settings = read_settings(manifest["settings"], folder)
+        parts = read_parts(folder, settings.store, manifest)
+        digest = manifest["weights_digest"]
+        index = cls(ids=parts.ids, stored=parts.stored, weights_digest=digest, settings=settings)
+        index.attributes, index.measured = parts.attributes, manifest["measured"]
         index._load(folder)
         return index
 
@@ -308,81 +304,3 @@ class Index(abc.ABC):
             todo = "embed them again, or build with another index.store"
             raise UserError("the index keeps no vectors", where="index.store is none", todo=todo)
         return self._stored.take(rows_M)
-
-    def _groups(
-        self, num_queries: int, filters: Sequence[Filter | None] | None, allowed: BoolArray | None
-    ) -> Iterator[tuple[Int64Array, BoolArray | None]]:
-        """Places of the queries that share what is allowed, and that."""
-        if allowed is not None and allowed.shape != (self.size,):
-            raise UserError(
-                f"allowed has shape {allowed.shape}", todo=f"give one truth value a candidate, {self.size:,}"
-            )
-        if filters is None:
-            yield np.arange(num_queries), allowed
-            return
-        if len(filters) != num_queries:
-            what = f"{len(filters):,} filters for {num_queries:,} queries"
-            raise UserError(what, todo="give one filter for each query, None where nothing is filtered")
-        # The attributes remember filters: equal ones are one array.
-        masks = [self.attributes.allowed(wanted) if wanted else None for wanted in filters]
-        groups: dict[int, list[int]] = {}
-        for place, mask in enumerate(masks):
-            groups.setdefault(id(mask), []).append(place)
-        for places in groups.values():
-            mask = masks[places[0]]
-            both = mask if allowed is None else allowed if mask is None else allowed & mask
-            yield np.array(places), both
-
-    def _write_vectors(self, beside: Path) -> None:
-        if self.settings.store == "float32":
-            values = self._stored.all()
-            write_vectors(beside / "vectors", Vectors(ids=self.ids, values=values, weights_digest=self.weights_digest))
-            return
-        self._stored.write(beside)
-        (beside / IDS).write_text(json.dumps(list(self.ids)), encoding="utf-8")
-
-    def _checked_queries(self, queries: Float32Array, weights_digest: str) -> Float32Array:
-        """Every query vector by itself [B I, D]."""
-        if weights_digest != self.weights_digest:
-            where = f"index {self.weights_digest[:12]}, queries {weights_digest[:12]}"
-            raise UserError(
-                "the index was built from other weights", where=where, todo="embed and build the index again"
-            )
-        if queries.ndim not in (2, 3) or queries.shape[-1] != self.dim or (queries.ndim == 3 and not queries.shape[1]):
-            what = f"query vectors have shape {queries.shape}, the index holds vectors of width {self.dim}"
-            raise UserError(what, todo=f"give [B, {self.dim}]; one query is [1, {self.dim}]")
-        bad = np.flatnonzero(~np.isfinite(queries.reshape(len(queries), np.prod(queries.shape[1:]))).all(axis=1))
-        if bad.size:
-            raise UserError(
-                "query vectors hold NaN or infinity", where=first_rows(bad.tolist(), bad.size), todo="train again"
-            )
-        queries_BD = np.ascontiguousarray(queries.reshape(-1, self.dim), dtype=np.float32)
-        if norms(queries_BD).max(initial=0.0) * self._stored.largest_norm > np.finfo(np.float32).max / 2:
-            raise UserError(
-                "vectors so long that a score would overflow float32", todo="train again with a lower learning rate"
-            )
-        return queries_BD
-
-    def _check_k(self, k: int) -> None:
-        if not 1 <= k <= self.size:
-            raise UserError(
-                f"k is {k:,}, the catalogue holds {self.size:,} candidates", todo=f"ask for 1 to {self.size:,}"
-            )
-
-
-def _read_settings(tree: object, folder: Path) -> config.Index:
-    try:
-        return config.Index.model_validate_json(json.dumps(tree))
-    except pydantic.ValidationError:
-        todo = "build the index again"
-        raise UserError("the saved settings are not those of this version", where=str(folder), todo=todo) from None
-
-
-def _read_vectors(
-    folder: Path, settings: config.Index, shape: tuple[int, int]
-) -> tuple[tuple[str, ...], StoredVectors]:
-    if settings.store == "float32":
-        vectors = read_vectors(folder / "vectors")
-        return vectors.ids, StoredVectors.keep(vectors.values, "float32")
-    ids = tuple(json.loads((folder / IDS).read_text(encoding="utf-8")))
-    return ids, StoredVectors.read(folder, settings.store, shape)
