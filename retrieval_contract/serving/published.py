@@ -1,0 +1,101 @@
+"""A version on disk: `RUN/versions/N`, everything that answers but the data, whole and under one manifest.
+
+    manifest.json         kind `served`: digests of all files, backend, weights
+    config.yaml           the run's configuration
+    features.json         fitted features
+    weights.safetensors   both towers
+    index/                the index, with what candidates may be filtered by
+
+It is laid out as a run's folder is, and opened like one; towers and index can only change together. Numbers grow; what
+a published folder holds never changes. Updates of candidates go to `RUN/live/N`, see `live_folder`.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from retrieval_contract.config_text import read_config, with_settings
+from retrieval_contract.errors import UserError
+from retrieval_contract.files import add_version, write_text
+from retrieval_contract.indexes.protocol import Index
+from retrieval_contract.manifest import NAME, read_manifest, write_manifest
+from retrieval_contract.runs.opened import OpenedRun, open_run
+from retrieval_contract.runs.workdir import Workdir
+from retrieval_contract.serving.model import Version
+from retrieval_contract.serving.run_model import RunModel
+from retrieval_contract.stack import Stack
+
+KIND = "served"
+INDEX = "index"
+
+
+def versions_folder(workdir: Path) -> Path:
+    """Where a run's versions lie."""
+    return workdir / "versions"
+
+
+def publish(opened: OpenedRun, index: Index) -> Path:
+    """Write the next version of a run, whole or not at all.
+
+    Args:
+        opened: the run.
+        index: of its candidates, by its weights.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        UserError: the index does not belong to the run, or the disk is full.
+    """
+    RunModel(opened, index)
+
+    def write(folder: Path) -> None:
+        own = Workdir(folder)
+        write_text(own.config, opened.config.to_yaml())
+        for source, target in ((opened.workdir.features, own.features), (opened.workdir.weights, own.weights)):
+            shutil.copyfile(source, target)
+        index.save(folder / INDEX)
+        fields = {
+            "backend": index.backend,
+            "weights_digest": opened.weights_digest,
+            "config_digest": opened.config.digest(),
+            "size": index.size,
+            "dim": index.dim,
+        }
+        write_manifest(folder, KIND, fields)
+
+    return add_version(versions_folder(opened.workdir.path), write)
+
+
+def load_version(
+    stack: Stack, folder: Path, *, settings: Sequence[str] = (), shown: Sequence[str] | None = None
+) -> Version:
+    """Load a version, after every byte of it has been checked.
+
+    Args:
+        stack: the implementation.
+        folder: `RUN/versions/N`.
+        settings: `path=value` settings of the command line, such as where the data lies.
+        shown: columns of candidates to show.
+
+    Raises:
+        UserError: something is missing or damaged, the parts do not belong together, the stack has no such backend, or
+            the data is not there any more.
+    """
+    manifest = read_manifest(folder, KIND)
+    config = with_settings(read_config(folder / "config.yaml"), list(settings), where="command line")
+    opened = open_run(stack, config, Workdir(folder))
+    backend = manifest["backend"]
+    if backend not in stack.indexes:
+        todo = f"here: {', '.join(stack.indexes)}; publish again with one of them"
+        raise UserError(f"{stack.name} has no backend {backend!r}", where=str(folder), todo=todo)
+    index = stack.indexes[backend].load(folder / INDEX)
+    return Version(number=int(folder.name), model=RunModel(opened, index, shown=shown))
+
+
+def fingerprint(folder: Path) -> bytes | None:
+    """What tells a version from another of the same number: its manifest; None without one."""
+    try:
+        return (folder / NAME).read_bytes()
+    except OSError:
+        return None
