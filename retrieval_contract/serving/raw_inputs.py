@@ -105,7 +105,7 @@ def looked_up(fitted: FittedFeatures) -> dict[str, str]:
     """Candidate features that are looked up for the items of pasts, each with a feature that does so."""
     fields = {name: spec.name for spec in _histories(fitted) for name in spec.fields}
     affinities = {feature.spec.of: feature.name for feature in fitted.affinities if feature.spec.kind == "affinity"}
-    return affinities | fields
+    return fields | affinities
 
 
 def input_names(inputs: Iterable[RawInput]) -> dict[RawInput, str]:

@@ -1,6 +1,7 @@
 """The fitted feature spec as in-graph layers, for the exported model."""
 
-from tfrs_models.preprocessing.inputs import MISSING_MOMENT, RawInput
+from retrieval_contract.serving.raw_inputs import RawInput
+from retrieval_contract.serving.raw_rows import MISSING_MOMENT
 from tfrs_models.preprocessing.preprocessor import FeaturePreprocessor
 from tfrs_models.preprocessing.rows import MISSING_TEXT
 

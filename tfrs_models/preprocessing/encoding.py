@@ -14,21 +14,19 @@ from retrieval_contract.config import (
     Side,
     TextFeature,
     TimeFeature,
-    is_at_request,
 )
 from retrieval_contract.data.encoding import weights_name
 from retrieval_contract.data.fitted import FittedFeature
 from retrieval_contract.data.numbers import LARGEST_RAW
-from retrieval_contract.data.sources.raw import CANDIDATE_ID, QUERY_ID, TIME
-from tfrs_models.preprocessing.inputs import MISSING_MOMENT, Form, RawInput, RawRows, Source
+from retrieval_contract.serving.raw_inputs import RawInput, inputs_of
+from retrieval_contract.serving.raw_rows import MISSING_MOMENT
+from tfrs_models.preprocessing.inputs import RawRows
 from tfrs_models.preprocessing.lists import padded
 from tfrs_models.preprocessing.numbers import encode_numeric, encode_time
 from tfrs_models.preprocessing.rows import HashedRows, VocabularyTable
 from tfrs_models.preprocessing.texts import encode_text, encode_token_ids
 
 Lookup = VocabularyTable | HashedRows
-REQUEST_TIME = RawInput(TIME, "moment", "request")
-"""When the request came."""
 
 
 def lookup_of(feature: FittedFeature) -> Lookup | None:
@@ -38,30 +36,6 @@ def lookup_of(feature: FittedFeature) -> Lookup | None:
     if feature.num_buckets is not None:
         return HashedRows(feature.num_buckets)
     return VocabularyTable(feature.vocabulary.values)
-
-
-def inputs_of(feature: FittedFeature, side: Side) -> tuple[RawInput, ...]:
-    """What a feature that is read from columns reads: its column, and the weights beside it where it has some."""
-    spec = feature.spec
-    if isinstance(spec, IdFeature):
-        return (RawInput(CANDIDATE_ID if side == "candidate" else QUERY_ID, "text"),)
-    if isinstance(spec, TimeFeature) and spec.at == "request":
-        return (REQUEST_TIME,)
-    if isinstance(spec, DenseFeature):
-        return (RawInput(spec.column_name, "vector", width=spec.width),)
-    source: Source = "request" if is_at_request(spec) else "entity"
-    values = RawInput(spec.column_name, _form(feature), source)
-    if isinstance(spec, MultivalentFeature) and spec.weights_column is not None:
-        return values, RawInput(spec.weights_column, "numbers", source)
-    return (values,)
-
-
-def _form(feature: FittedFeature) -> Form:
-    if isinstance(feature.spec, NumericFeature | TimeFeature):
-        return "number"
-    if isinstance(feature.spec, MultivalentFeature):
-        return "texts"
-    return "tokens" if isinstance(feature.spec, TextFeature) and feature.spec.tokens == "tokenizer" else "text"
 
 
 def encode(feature: FittedFeature, side: Side, lookup: Lookup | None, rows: RawRows) -> dict[str, tf.Tensor]:

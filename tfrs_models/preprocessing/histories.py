@@ -17,18 +17,20 @@ from retrieval_contract.data.fitted import FittedFeature
 from retrieval_contract.data.times import DAY, HOUR
 from retrieval_contract.data.vocabulary import FIRST_ROW, UNKNOWN_ROW
 from retrieval_contract.errors import UserError
-from tfrs_models.preprocessing.encoding import REQUEST_TIME, list_weights
-from tfrs_models.preprocessing.inputs import MISSING_MOMENT, RawInput, RawRows
+from retrieval_contract.serving.raw_inputs import (
+    HISTORY_IDS,
+    HISTORY_TIMES,
+    HISTORY_WEIGHTS,
+    REQUEST_TIME,
+    RawInput,
+    looked_up,
+    past_inputs,
+)
+from retrieval_contract.serving.raw_rows import MISSING_MOMENT
+from tfrs_models.preprocessing.encoding import list_weights
+from tfrs_models.preprocessing.inputs import RawRows
 from tfrs_models.preprocessing.lists import at_windows, windows
 from tfrs_models.preprocessing.rows import HashedRows, VocabularyTable
-
-HISTORY_IDS = RawInput("history", "texts", "history")
-"""Ids of the candidates that the query met before the request, oldest first; as many as there are, or the last ones."""
-HISTORY_WEIGHTS = RawInput("history_weights", "numbers", "history")
-"""Weights of those interactions; 1 each where they are left out."""
-HISTORY_TIMES = RawInput("history_times", "moments", "history")
-"""When they were. Ages count to the request's time, or where that is missing to the newest item's; an item whose moment
-is missing, or behind the request's, has age 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class PastEncoder(tf.Module):
         }
         self._catalogue: VocabularyTable | None = None
         self._tables: dict[str, tf.Variable] = {}
-        wanted = dict(_wanted(fitted))
+        wanted = looked_up(fitted)
         if not wanted:
             return
         if candidate_ids is None or candidate_features is None:
@@ -87,11 +89,8 @@ class PastEncoder(tf.Module):
 
     @property
     def inputs(self) -> tuple[RawInput, ...]:
-        """What is read: ids always; weights, moments and the request's time where something looks at them."""
-        needs_weights = bool(self._fitted.affinities) or any(_weighs(spec) for spec in self._specs())
-        needs_times = any(_looks_at_age(spec) for spec in self._specs())
-        weights = (HISTORY_WEIGHTS,) if needs_weights else ()
-        return (HISTORY_IDS, *weights, *((HISTORY_TIMES, REQUEST_TIME) if needs_times else ()))
+        """What is read."""
+        return past_inputs(self._fitted)
 
     def __call__(self, rows: RawRows) -> dict[str, tf.Tensor]:
         """Encode the pasts of B queries: histories [B, L], L as configured, and affinities [B, W]."""
@@ -197,13 +196,6 @@ def _id_lookup(feature: FittedFeature) -> VocabularyTable | HashedRows | None:
     return None if feature.values is None else VocabularyTable(feature.values)
 
 
-def _wanted(fitted: FittedFeatures) -> Iterator[tuple[str, str]]:
-    """Candidate features that are looked up, each with a feature that does so."""
-    for feature in (*fitted.histories, *fitted.affinities):
-        names = feature.spec.fields if isinstance(feature.spec, HistoryFeature) else (getattr(feature.spec, "of", ""),)
-        yield from ((name, feature.name) for name in names)
-
-
 def _table(name: str, candidate_features: FeatureArrays, unknown: tf.Tensor, num_candidates: int) -> tf.Variable:
     """Rows [N + 2, ...] of a candidate feature; a variable, because a graph holds 2 GB of constants at most."""
     if name not in candidate_features:
@@ -217,12 +209,3 @@ def _table(name: str, candidate_features: FeatureArrays, unknown: tf.Tensor, num
     wider = [[0, have - need] for have, need in zip(known.shape[1:], unknown.shape[1:], strict=True)]
     unknown = tf.pad(unknown, [[0, 0], *wider])
     return tf.Variable(tf.concat([tf.zeros_like(unknown), unknown, known], axis=0), trainable=False)
-
-
-def _weighs(spec: HistoryFeature) -> bool:
-    return isinstance(spec.pooling, WeightedMeanPooling)
-
-
-def _looks_at_age(spec: HistoryFeature) -> bool:
-    pooling = spec.pooling
-    return bool(spec.age_buckets) or (isinstance(pooling, WeightedMeanPooling) and pooling.half_life_days is not None)

@@ -16,21 +16,18 @@ the second form is for. Whole numbers and booleans are taken for texts too, writ
 a list may also come as text [B] with `|` between its values. Letters: B examples, M values of a list, D width.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import tensorflow as tf
 
 from retrieval_contract.data.columns import nearest
 from retrieval_contract.errors import UserError
+from retrieval_contract.serving.raw_inputs import Form, RawInput
+from retrieval_contract.serving.raw_rows import MISSING_MOMENT
 from tfrs_models.preprocessing.lists import ragged_lists
 from tfrs_models.preprocessing.rows import MISSING_TEXT
 
-Form = Literal["text", "number", "moment", "texts", "numbers", "moments", "tokens", "vector"]
-Source = Literal["entity", "request", "history"]
-MISSING_MOMENT: int = tf.int64.min
-"""Stands for a missing moment."""
 _DTYPES: Mapping[Form, tf.DType] = {
     "text": tf.string,
     "number": tf.float64,
@@ -50,82 +47,27 @@ _MISSING: Mapping[Form, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RawInput:
-    """One column that one or several features read."""
-
-    column: str
-    """Its name in the table of training."""
-    form: Form
-    """What it holds."""
-    source: Source = "entity"
-    """Whose it is: the query's or candidate's, the request's, or of the query's past."""
-    width: int | None = None
-    """Numbers of a vector."""
-
-    @property
-    def dtype(self) -> tf.DType:
-        """Type of its values."""
-        return _DTYPES[self.form]
-
-    def spec(self, name: str, *, lists: Literal["ragged", "padded"]) -> tf.TypeSpec:
-        """Type and shape for a signature, every length left open."""
-        if self.form not in _LISTS:
-            return tf.TensorSpec([None] if self.form != "vector" else [None, self.width], self.dtype, name)
-        if lists == "padded":
-            return tf.TensorSpec([None, None], self.dtype, name)
-        return tf.RaggedTensorSpec([None, None], self.dtype, ragged_rank=1, row_splits_dtype=tf.int64)
-
-    def missing(self, num_rows: tf.Tensor) -> Any:
-        """What stands for a column of nothing [num_rows]."""
-        if self.form in _LISTS:
-            lengths = tf.zeros([num_rows], tf.int64)
-            return tf.RaggedTensor.from_row_lengths(tf.zeros([0], self.dtype), lengths, validate=False)
-        shape = [num_rows] if self.form != "vector" else [num_rows, self.width]
-        return tf.fill(shape, tf.constant(_MISSING[self.form], self.dtype))
+def dtype_of(raw: RawInput) -> tf.DType:
+    """Type of an input's values."""
+    return _DTYPES[raw.form]
 
 
-def input_names(inputs: Iterable[RawInput]) -> dict[RawInput, str]:
-    """Name each input: as its column, where no other input is called so.
-
-    Where features read one column in several forms, every form is an input, `<column>_<form>`; where the request or
-    the history has a column called as one of the entity's, it is `request_<column>` or `history_<column>`. Signatures
-    of a SavedModel take ASCII letters, digits and `_` alone, a letter first: other ASCII becomes `_`, what lies beyond
-    becomes its code point (`größe`: `gru00f6u00dfe`), and `column_` goes before what does not begin with a letter.
-
-    Raises:
-        UserError: a column is called as another one has to be.
-    """
-    distinct = dict.fromkeys(inputs)
-    names: dict[RawInput, str] = {}
-    for raw in distinct:
-        alike = [other for other in distinct if other.column == raw.column]
-        suffix = f"_{raw.form}" if any(other.source == raw.source and other != raw for other in alike) else ""
-        prefix = f"{raw.source}_" if any(_goes_before(other, raw) for other in alike) else ""
-        names[raw] = _plain(f"{prefix}{raw.column}{suffix}")
-    twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
-    if twice:
-        todo = "call one of them otherwise in the tables"
-        raise UserError(f"two columns would both be the input {twice[0]!r}", where="raw inputs", todo=todo)
-    return names
+def spec_of(raw: RawInput, name: str, *, lists: Literal["ragged", "padded"]) -> tf.TypeSpec:
+    """Type and shape of an input for a signature, every length left open."""
+    if raw.form not in _LISTS:
+        return tf.TensorSpec([None] if raw.form != "vector" else [None, raw.width], dtype_of(raw), name)
+    if lists == "padded":
+        return tf.TensorSpec([None, None], dtype_of(raw), name)
+    return tf.RaggedTensorSpec([None, None], dtype_of(raw), ragged_rank=1, row_splits_dtype=tf.int64)
 
 
-def _plain(name: str) -> str:
-    """The name in letters that TensorFlow does not change silently, or stumble over, where it names an argument."""
-    plain = "".join(_letter(letter) for letter in name)
-    return plain if plain[:1].isalpha() else f"column_{plain}"
-
-
-def _letter(letter: str) -> str:
-    if not letter.isascii():
-        return f"u{ord(letter):04x}"
-    return letter if letter.isalnum() else "_"
-
-
-def _goes_before(other: RawInput, raw: RawInput) -> bool:
-    """True where the other input keeps the bare name of a column that both have."""
-    order = ("entity", "request", "history")
-    return order.index(other.source) < order.index(raw.source)
+def missing(raw: RawInput, num_rows: tf.Tensor) -> Any:
+    """What stands for a column of nothing [num_rows]."""
+    if raw.form in _LISTS:
+        lengths = tf.zeros([num_rows], tf.int64)
+        return tf.RaggedTensor.from_row_lengths(tf.zeros([0], dtype_of(raw)), lengths, validate=False)
+    shape = [num_rows] if raw.form != "vector" else [num_rows, raw.width]
+    return tf.fill(shape, tf.constant(_MISSING[raw.form], dtype_of(raw)))
 
 
 class RawRows:
@@ -159,7 +101,7 @@ class RawRows:
         """
         value = self._given(raw)
         if value is None:
-            return raw.missing(self.num_rows)
+            return missing(raw, self.num_rows)
         self._check_rank(raw, value, (2,) if raw.form == "vector" else (1,))
         return value
 
@@ -171,7 +113,7 @@ class RawRows:
         """
         given = [self._given(raw) for raw in (values, *beside)]
         if given[0] is None:
-            given[0] = values.missing(self.num_rows)
+            given[0] = missing(values, self.num_rows)
         for raw, value in zip((values, *beside), given, strict=True):
             if value is not None:
                 self._check_rank(raw, value, (1, 2) if raw is values and raw.form == "texts" else (2,))
@@ -183,14 +125,15 @@ class RawRows:
         if name not in self._raw:
             return None
         value = self._raw[name]
-        if value.dtype == raw.dtype:
+        if value.dtype == dtype_of(raw):
             return value
-        if raw.dtype == tf.string and (value.dtype.is_integer or value.dtype.is_bool):
+        wanted = dtype_of(raw)
+        if wanted == tf.string and (value.dtype.is_integer or value.dtype.is_bool):
             return tf.strings.as_string(value)
-        exact = value.dtype.is_integer or value.dtype.is_bool or (value.dtype.is_floating and raw.dtype.is_floating)
-        if raw.dtype == tf.string or not exact:
-            raise self._wrong(raw, f"{value.dtype.name} where {raw.dtype.name} is needed")
-        return tf.cast(value, raw.dtype)
+        exact = value.dtype.is_integer or value.dtype.is_bool or (value.dtype.is_floating and wanted.is_floating)
+        if wanted == tf.string or not exact:
+            raise self._wrong(raw, f"{value.dtype.name} where {wanted.name} is needed")
+        return tf.cast(value, wanted)
 
     def _check_rank(self, raw: RawInput, value: Any, ranks: tuple[int, ...]) -> None:
         if value.shape.rank not in ranks:

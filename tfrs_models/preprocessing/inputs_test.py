@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 from retrieval_contract.errors import UserError
-from tfrs_models.preprocessing.inputs import MISSING_MOMENT, RawInput, RawRows, input_names
+from retrieval_contract.serving.raw_inputs import RawInput, input_names
+from tfrs_models.preprocessing.inputs import MISSING_MOMENT, RawRows
 from tfrs_models.preprocessing.rows import MISSING_TEXT
 
 CITY, PRICE, DAY = RawInput("city", "text"), RawInput("price", "number"), RawInput("time", "moment", "request")
@@ -15,33 +16,6 @@ ALL = (CITY, PRICE, DAY, TAGS, WEIGHTS, VECTOR, TOKENS)
 
 def rows(**raw):
     return RawRows(input_names(ALL), raw)
-
-
-def test_an_input_is_called_as_its_column():
-    assert list(input_names([CITY, PRICE, CITY]).values()) == ["city", "price"]
-
-
-@pytest.mark.parametrize(
-    ("inputs", "names"),
-    [
-        ([RawInput("year", "number"), RawInput("year", "text")], ["year_number", "year_text"]),
-        ([RawInput("a", "text"), RawInput("a", "text", "request")], ["a", "request_a"]),
-        ([RawInput("history", "texts", "history"), RawInput("history", "number")], ["history_history", "history"]),
-        ([RawInput("a", "text", "request"), RawInput("a", "number", "request")], ["a_text", "a_number"]),
-        ([RawInput("watch time.s", "number"), RawInput("größe", "number")], ["watch_time_s", "gru00f6u00dfe"]),
-        (
-            [RawInput("7days", "number"), RawInput("_x", "number"), RawInput("", "text")],
-            ["column_7days", "column__x", "column_"],
-        ),
-    ],
-)
-def test_columns_that_meet_are_told_apart(inputs, names):
-    assert list(input_names(inputs).values()) == names
-
-
-def test_columns_that_cannot_be_told_apart_are_refused():
-    with pytest.raises(UserError, match="two columns would both be the input 'a_b'"):
-        input_names([RawInput("a b", "text"), RawInput("a_b", "text")])
 
 
 def test_what_is_left_out_is_missing():

@@ -13,9 +13,10 @@ from retrieval_contract.config import AffinityFeature, CrossFeature, HistoryFeat
 from retrieval_contract.data.features import FittedFeatures
 from retrieval_contract.data.fitted import FittedFeature
 from retrieval_contract.data.requests import CONTEXT
-from tfrs_models.preprocessing.encoding import encode, inputs_of, lookup_of
+from retrieval_contract.serving.raw_inputs import RawInput, raw_inputs
+from tfrs_models.preprocessing.encoding import encode, lookup_of
 from tfrs_models.preprocessing.histories import PastEncoder
-from tfrs_models.preprocessing.inputs import RawInput, RawRows, input_names
+from tfrs_models.preprocessing.inputs import RawRows, missing, spec_of
 from tfrs_models.preprocessing.rows import cross_rows
 
 
@@ -64,12 +65,12 @@ class FeaturePreprocessor(tf.Module):
             with tf.device("/CPU:0"):
                 unknown = _unknown_candidate(fitted)
                 self._past = PastEncoder(fitted, candidate_ids, candidate_features, unknown)
-        input_names(self._inputs())
+        self._names = {raw: name for name, raw in raw_inputs(fitted, side).items()}
 
     @property
     def inputs(self) -> dict[str, RawInput]:
         """What may be given, by name, in the features' order."""
-        return {name: raw for raw, name in input_names(self._inputs()).items()}
+        return {name: raw for raw, name in self._names.items()}
 
     def input_signature(self, *, lists: Literal["ragged", "padded"] = "ragged") -> dict[str, tf.TypeSpec]:
         """Types and shapes of all inputs by name.
@@ -79,7 +80,7 @@ class FeaturePreprocessor(tf.Module):
                 rectangles [B, M], for a signature of a SavedModel, where the parts of ragged tensors have no names:
                 `tf.function(lambda **raw: encode(raw)).get_concrete_function(**...)`.
         """
-        return {name: raw.spec(name, lists=lists) for name, raw in self.inputs.items()}
+        return {name: spec_of(raw, name, lists=lists) for name, raw in self.inputs.items()}
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -96,7 +97,7 @@ class FeaturePreprocessor(tf.Module):
         """
         # Texts live on the CPU, and where the rest would go to and fro hundreds of times, a GPU only costs.
         with tf.device("/CPU:0"):
-            rows = RawRows(input_names(self._inputs()), raw)
+            rows = RawRows(self._names, raw)
             encoded: dict[str, tf.Tensor] = {}
             for part in self._parts:
                 prefix = CONTEXT if part == "context" else ""
@@ -106,16 +107,6 @@ class FeaturePreprocessor(tf.Module):
     @property
     def _parts(self) -> tuple[Side, ...]:
         return ("candidate",) if self._side == "candidate" else ("query", "context")
-
-    def _inputs(self) -> list[RawInput]:
-        inputs = [
-            raw
-            for part in self._parts
-            for feature in self._fitted.of(part)
-            if _is_of_columns(feature)
-            for raw in inputs_of(feature, part)
-        ]
-        return inputs + (list(self._past.inputs) if self._past is not None else [])
 
     def _encode(self, part: Side, rows: RawRows) -> dict[str, tf.Tensor]:
         """One tower's features, in its order."""
@@ -147,5 +138,5 @@ def _in_order(names: Sequence[str], encoded: Mapping[str, tf.Tensor]) -> dict[st
 def _unknown_candidate(fitted: FittedFeatures) -> dict[str, tf.Tensor]:
     """Encoded features, leading dimension 1, of a candidate of which nothing is known."""
     encode_candidates = FeaturePreprocessor(fitted, "candidate")
-    nothing = {name: raw.missing(tf.constant(1)) for name, raw in encode_candidates.inputs.items()}
+    nothing = {name: missing(raw, tf.constant(1)) for name, raw in encode_candidates.inputs.items()}
     return encode_candidates(nothing)

@@ -10,6 +10,7 @@ from retrieval_contract.data.planted_kinds import kinds_config, kinds_raw
 from retrieval_contract.data.split import split_interactions
 from retrieval_contract.errors import UserError
 from tfrs_models.preprocessing import MISSING_MOMENT, MISSING_TEXT, FeaturePreprocessor
+from tfrs_models.preprocessing.inputs import missing
 
 CANDIDATE_INPUTS = [
     *("candidate_id", "creator", "genres", "genre_weights", "year", "uploaded", "text", "title", "vector"),
@@ -107,7 +108,7 @@ def test_a_row_does_not_depend_on_its_neighbours(preprocessors):
 def test_a_batch_may_be_empty(preprocessors, side, lists):
     encode = preprocessors[side]
     signature = encode.input_signature(lists=lists)
-    nothing = {name: raw.missing(tf.constant(0)) for name, raw in encode.inputs.items()}
+    nothing = {name: missing(raw, tf.constant(0)) for name, raw in encode.inputs.items()}
     if lists == "padded":
         nothing = {name: x.to_tensor() if isinstance(x, tf.RaggedTensor) else x for name, x in nothing.items()}
     encoded = tf.function(encode, input_signature=[signature])(nothing)
@@ -121,7 +122,7 @@ def test_what_is_left_out_is_missing_in_every_row(preprocessors):
         "history_times": RAGGED["history_times"] * 0 + MISSING_MOMENT,
     }
     for name in RAGGED.keys() - {"history"}:
-        absent = beside_history.get(name, encode.inputs[name].missing(tf.constant(3)))
+        absent = beside_history.get(name, missing(encode.inputs[name], tf.constant(3)))
         rest = {other: values for other, values in RAGGED.items() if other != name}
         assert_equal(encode(rest), encode(RAGGED | {name: absent}))
 
