@@ -145,7 +145,7 @@ class Journal:
     def _is_stale(self) -> bool:
         """True where the path now names another file, or whole records stand behind those that were read."""
         try:
-            named = os.stat(self._path)
+            named = self._path.stat()
         except OSError:
             return True
         opened = os.fstat(self._descriptor)

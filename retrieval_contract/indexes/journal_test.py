@@ -146,7 +146,7 @@ def test_a_full_disk_leaves_no_trace_and_a_later_append_succeeds(path, monkeypat
 
     with monkeypatch.context() as patched:
         patched.setattr(os, failing, full)
-        with pytest.raises(UserError, match="cannot be written .No space left"):
+        with pytest.raises(UserError, match=r"cannot be written .No space left"):
             journal.append(_update(1))
     _same(_read(path), [_update(0)])
     assert path.stat().st_size == journal.end
@@ -176,7 +176,7 @@ def test_a_journal_that_was_replaced_is_not_written(path, ends):
 
 
 def test_what_cannot_be_opened_is_refused(path):
-    with pytest.raises(UserError, match="cannot read the journal .No such file"):
+    with pytest.raises(UserError, match=r"cannot read the journal .No such file"):
         Journal.open(path, DIGEST)
 
 

@@ -27,6 +27,8 @@ from retrieval_contract.manifest import read_manifest, write_manifest
 from retrieval_contract.vectors.store import check_vectors
 
 KIND = "index"
+FORGOTTEN = "\0forgotten "
+"""In front of the row's number: the id of a row that was forgotten, which no candidate has."""
 
 
 class Index(abc.ABC):
@@ -56,6 +58,8 @@ class Index(abc.ABC):
         self.measured: Mapping[str, Any] = {}
         """What was measured of this index, such as its recall, when it was saved."""
         self._stored = stored
+        self.living_N: BoolArray | None = None
+        """False for rows that were forgotten; None where none was."""
 
     # ------------------------------------------------------------ what an implementation states
 
@@ -178,6 +182,8 @@ class Index(abc.ABC):
         top = TopK(
             rows=np.full((len(queries_BD), k), -1, np.int32), scores=np.full((len(queries_BD), k), -np.inf, np.float32)
         )
+        if self.living_N is not None and (allowed is None or allowed.shape == self.living_N.shape):
+            allowed = self.living_N if allowed is None else self.living_N & allowed
         for places, allowed_N in groups(self.attributes, len(queries), filters, allowed):
             at = (places[:, None] * num_interests + np.arange(num_interests)).reshape(-1)
             found = routes.search(queries_BD[at], k, barred.at(at), allowed_N)
@@ -206,6 +212,7 @@ class Index(abc.ABC):
                 "dim": self.dim,
                 "settings": self.settings.model_dump(mode="json"),
                 "attributes": list(self.attributes.names),
+                "forgotten": [] if self.living_N is None else np.flatnonzero(~self.living_N).tolist(),
                 "measured": dict(self.measured if measured is None else measured),
                 "versions": {"numpy": np.__version__, **self._versions()},
             }
@@ -229,6 +236,8 @@ class Index(abc.ABC):
         index = cls(ids=parts.ids, stored=parts.stored, weights_digest=digest, settings=settings)
         index.attributes, index.measured = parts.attributes, manifest["measured"]
         index._load(folder)
+        if manifest.get("forgotten"):
+            index._retire(np.array(manifest["forgotten"], np.int32))
         return index
 
     @final
@@ -251,7 +260,7 @@ class Index(abc.ABC):
         Not for use beside searches: whoever owns the index keeps them apart.
 
         Args:
-            ids: of the M candidates; none may be here already.
+            ids: of the M candidates; none may be here already, unless its row was forgotten.
             values_MD: their vectors, checked.
             attributes: of the same names as the index's; None where it has none.
 
@@ -264,16 +273,33 @@ class Index(abc.ABC):
         self.ids = (*self.ids, *ids)
         more = Attributes.none(len(ids)) if attributes is None else attributes
         self.attributes = self.attributes.extended(more) if self.attributes.names else Attributes.none(len(self.ids))
+        if self.living_N is not None:
+            self.living_N = np.concatenate([self.living_N, np.ones(len(ids), np.bool_)])
         return True
 
     @final
     def forget(self, rows_M: Int32Array) -> bool:
-        """Propose some rows no more, in place; their numbers stay taken, and `allowed` must still leave them out.
+        """Return some rows no more, in place; their numbers stay taken, their ids are free.
+
+        Not for use beside searches: whoever owns the index keeps them apart.
 
         Returns:
             False, and nothing done, where the structure cannot.
         """
-        return self._forget(rows_M)
+        if not self._forget(rows_M):
+            return False
+        self._retire(rows_M)
+        return True
+
+    def _retire(self, rows_M: Int32Array) -> None:
+        """Mark rows as forgotten, and take their ids away: ids stay distinct when one of them comes back."""
+        living_N = np.ones(self.size, np.bool_) if self.living_N is None else self.living_N.copy()
+        living_N[rows_M] = False
+        self.living_N = living_N
+        ids = list(self.ids)
+        for row in rows_M.tolist():
+            ids[row] = f"{FORGOTTEN}{row}"
+        self.ids = tuple(ids)
 
     @final
     @property
