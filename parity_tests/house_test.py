@@ -22,6 +22,7 @@ FILES_OF_ONE_STACK: Mapping[str, str] = {
 }
 FOLDERS_OF_ONE_STACK: Mapping[str, str] = {
     "tfrs_models/preprocessing/": "features are encoded in the graph of an exported TensorFlow model, and nowhere else",
+    "tfrs_models/saved_model/": "a SavedModel; PyTorch's exported program is one file, since its search stays outside",
 }
 SEEDS = "dropout: TensorFlow folds a seed, PyTorch draws from a Generator; each framework's reproducible way"
 SUMS = "a sparse gradient's duplicates: TensorFlow has no coalesce, PyTorch has; the norm is taken after it in both"

@@ -82,7 +82,9 @@ class _TfrsModels:
 
     def export(self, opened: OpenedRun, kind: str, folder: Path) -> Mapping[str, Any]:
         """Write a SavedModel with raw features in, ids and scores out."""
-        raise UserError("tfrs_models exports no model yet", todo="take the next version")
+        from tfrs_models.saved_model.exporting import export
+
+        return export(opened, kind, folder)
 
 
 STACK: Stack = _TfrsModels()

@@ -1,0 +1,155 @@
+"""A run -> the folder of a SavedModel, as TensorFlow Serving loads it.
+
+saved_model.pb, variables/                 the model: raw features in, ids and scores out
+assets.extra/tf_serving_warmup_requests    one request for each signature
+"""
+
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from retrieval_contract.errors import UserError
+from retrieval_contract.indexes.attributes import Attributes
+from retrieval_contract.runs.opened import OpenedRun
+from retrieval_contract.weights.archive import read_weights
+from retrieval_contract.weights.names import parameter_table
+from tfrs_models.indexes.partitioned_search import PartitionedSearch
+from tfrs_models.preprocessing import FeaturePreprocessor
+from tfrs_models.preprocessing.inputs import missing
+from tfrs_models.saved_model.each_interest import EachInterest
+from tfrs_models.saved_model.exact_search import ExactSearch
+from tfrs_models.saved_model.filters import CandidateFilters
+from tfrs_models.saved_model.retriever import K, Retriever, Search, argument_name
+from tfrs_models.saved_model.scann_search import ScannSearch, scann_library
+from tfrs_models.saved_model.warmup import write_warmup
+from tfrs_models.towers.two_tower import TwoTower
+from tfrs_models.weights import assign
+
+NEEDS_NOTHING = "TensorFlow Serving, or any program that loads a SavedModel of TensorFlow {tensorflow}; no custom op"
+"""What a server of a model in plain ops needs."""
+NEEDS_SCANN = (
+    "a program of TensorFlow {tensorflow} that has loaded {library} of scann {scann} (TF_LoadLibrary, or "
+    "tf.load_op_library); stock TensorFlow Serving has no way to load it and cannot serve this model"
+)
+WARMUP_K = 10
+"""Candidates that a warm-up request asks for, where there are as many."""
+
+
+def export(opened: OpenedRun, kind: str, folder: Path) -> dict[str, Any]:
+    """Write the model (`retrieval_contract.stack.Stack.export` says what the arguments are)."""
+    with tf.device("/CPU:0"):
+        retriever = build_retriever(opened, kind)
+    several = [opened.config.num_interests] if opened.config.num_interests > 1 else []
+    functions = retriever.signatures([None, *several, opened.config.vector_dim])
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"] if kind == "scann" else None)
+    try:
+        tf.saved_model.save(retriever, str(folder), signatures=functions, options=options)
+        signatures = _named_signatures(folder, retriever)
+        write_warmup(folder, _first_requests(retriever, signatures))
+    except tf.errors.OpError as error:
+        what = f"cannot write the model ({error.message})"
+        raise UserError(what, where=str(folder), todo="free some space and run again") from None
+    return {"signatures": signatures, "filters": retriever.filter_inputs, **_needs(kind)}
+
+
+def build_retriever(opened: OpenedRun, kind: str) -> Retriever:
+    """Put the module together from a run.
+
+    Raises:
+        UserError: the run's files do not fit, or this machine cannot build the kind.
+    """
+    config, prepared = opened.config, opened.prepared
+    weights, digest = read_weights(opened.workdir.weights, parameter_table(config, prepared.features.sizes))
+    if digest != opened.weights_digest:
+        where = str(opened.workdir.weights)
+        raise UserError("the weights changed while they were exported", where=where, todo="run again")
+    towers = TwoTower(config, prepared.features.sizes)
+    assign(towers, weights)
+    ids, catalogue = prepared.candidates.ids, prepared.candidate_features()
+    return Retriever(
+        towers,
+        FeaturePreprocessor(prepared.features, "query", candidate_ids=ids, candidate_features=catalogue),
+        FeaturePreprocessor(prepared.features, "candidate"),
+        _search(kind, opened),
+        ids,
+        CandidateFilters(Attributes.from_table(prepared.candidates.table, config.index.attributes).table),
+    )
+
+
+def _search(kind: str, opened: OpenedRun) -> Search:
+    values_ND = opened.candidate_vectors().values
+    if kind == "scann":
+        return ScannSearch(values_ND, opened.config.index)
+    if kind == "partitioned":
+        return EachInterest(PartitionedSearch.from_vectors(values_ND, opened.config.index))
+    assert kind == "exact", kind
+    return ExactSearch(values_ND)
+
+
+def _named_signatures(folder: Path, retriever: Retriever) -> dict[str, Any]:
+    """Give the filters of the written model their names, which no argument of a function can have.
+
+    Returns:
+        Inputs and outputs of every signature, with type and shape, for the manifest.
+    """
+    path = folder / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    signatures = model.meta_graphs[0].signature_def
+    filtered = signatures["retrieve_with_exclusions"].inputs
+    for name in retriever.filter_inputs:
+        filtered[name].CopyFrom(filtered[argument_name(name)])
+        del filtered[argument_name(name)]
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    # It is a digest of the file as it was; it may be missing, and must not be wrong.
+    (folder / "fingerprint.pb").unlink(missing_ok=True)
+    return {
+        name: {"inputs": _described(signature.inputs), "outputs": _described(signature.outputs)}
+        for name, signature in sorted(signatures.items())
+        if not name.startswith("__")
+    }
+
+
+def _described(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {
+            "dtype": tf.as_dtype(info.dtype).name,
+            "shape": [None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim],
+        }
+        for name, info in sorted(tensors.items())
+    }
+
+
+def _first_requests(retriever: Retriever, signatures: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A request of one row for each signature, of which nothing is known."""
+
+    def value_of(signature: str, name: str, spec: Mapping[str, Any]) -> Any:
+        raw = (retriever.candidate if signature == "embed_candidate" else retriever.query).inputs
+        if name == K:
+            return tf.constant(min(WARMUP_K, retriever.size))
+        if name not in raw:
+            return tf.zeros([1 if dim is None else dim for dim in spec["shape"]], spec["dtype"])
+        value = missing(raw[name], tf.constant(1))
+        return value.to_tensor() if isinstance(value, tf.RaggedTensor) else value
+
+    return {
+        signature: {name: value_of(signature, name, spec) for name, spec in described["inputs"].items()}
+        for signature, described in signatures.items()
+    }
+
+
+def _needs(kind: str) -> dict[str, Any]:
+    """What the model depends on, for the manifest."""
+    versions = {"tensorflow": tf.__version__}
+    if kind != "scann":
+        return {"versions": versions, "needs": NEEDS_NOTHING.format(**versions)}
+    library = scann_library()
+    versions["scann"] = importlib.metadata.version("scann")
+    with library.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    needs = NEEDS_SCANN.format(**versions, library=library.name)
+    return {"versions": versions, "op_library": {"file": library.name, "sha256": sha256}, "needs": needs}

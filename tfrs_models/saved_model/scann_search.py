@@ -1,0 +1,159 @@
+"""Search by ScaNN's TensorFlow ops, for servers that load its op library.
+
+ScaNN proposes by partitions and hashed scores, and nothing else of it is used: it would cap k silently, repeat rows and
+return the excluded ones. What it proposes is scored again by the exact vectors, and a query for which it proposes too
+few is answered by looking at all candidates. SOAR is missing: the ops refuse it.
+
+Letters: B queries, I vectors of each, D width, N candidates, M proposed, X excluded, K results.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, final
+
+import tensorflow as tf
+
+from retrieval_contract import config
+from retrieval_contract.errors import UserError
+from tfrs_models.indexes.scann_index import DIMS_PER_BLOCK, FEWEST_FOR_HASHING, SPARE
+from tfrs_models.saved_model.exact_search import ExactSearch
+from tfrs_models.saved_model.ordering import Found, rescored
+
+DEEP = 8
+"""Where one in so many candidates would have to be proposed, all are looked at instead."""
+
+
+@final
+class ScannSearch(tf.Module):
+    """ScaNN's tree and hashing, below `scann_brute_force_below` candidates its search of all; then exact scores."""
+
+    def __init__(self, values_ND: Any, settings: config.Index) -> None:
+        """Train the partitions and the codebook.
+
+        Args:
+            values_ND: candidate vectors float32.
+            settings: fields `scann_*`.
+
+        Raises:
+            UserError: ScaNN is not here, or cannot build with these settings.
+        """
+        super().__init__()
+        self._exact = ExactSearch(values_ND)
+        self._settings = settings
+        size = self._exact.size
+        self.is_tree = size >= max(settings.scann_brute_force_below, FEWEST_FOR_HASHING)
+        self.num_leaves = min(settings.scann_leaves or round(math.sqrt(size)), size)
+        self._ops = scann_ops()
+        self._state = self._built(values_ND)
+
+    def __call__(
+        self,
+        queries_BID: tf.Tensor,
+        k: tf.Tensor,
+        excluded_BX: tf.Tensor | None = None,
+        allowed_BN: tf.Tensor | None = None,
+    ) -> Found:
+        """Find the best K; arguments as of `ExactSearch`. Fewer than K come only where fewer are allowed."""
+        wanted = self._wanted(k, excluded_BX, allowed_BN)
+        looks_at_all = tf.logical_or(tf.equal(tf.shape(queries_BID)[0], 0), wanted >= -(-self._exact.size // DEEP))
+
+        def propose() -> Found:
+            found = self._ranked(queries_BID, k, wanted, excluded_BX, allowed_BN)
+            return self._completed(found, queries_BID, k, excluded_BX, allowed_BN)
+
+        return tf.cond(looks_at_all, lambda: self._exact(queries_BID, k, excluded_BX, allowed_BN), propose)
+
+    def _wanted(self, k: tf.Tensor, excluded_BX: tf.Tensor | None, allowed_BN: tf.Tensor | None) -> tf.Tensor:
+        """How deep a query has to be searched for K to be left, N at most."""
+        size, wanted = self._exact.size, tf.cast(k, tf.int64)
+        if excluded_BX is not None:
+            wanted += tf.reduce_max(tf.math.count_nonzero(excluded_BX >= 0, axis=1))
+        if allowed_BN is not None:
+            # Among what is proposed the allowed ones will have the share that they have in the whole catalogue.
+            fewest = tf.reduce_min(tf.math.count_nonzero(allowed_BN, axis=1))
+            wanted = wanted * size // tf.maximum(fewest, 1)
+        return tf.cast(tf.clip_by_value(wanted, 1, size), tf.int32)
+
+    def _ranked(
+        self,
+        queries_BID: tf.Tensor,
+        k: tf.Tensor,
+        wanted: tf.Tensor,
+        excluded_BX: tf.Tensor | None,
+        allowed_BN: tf.Tensor | None,
+    ) -> Found:
+        """The best K of what ScaNN proposes."""
+        shape = tf.shape(queries_BID)
+        depth = tf.minimum(tf.maximum(SPARE * wanted, self._settings.scann_rescore), self._exact.size)
+        queries_FD = tf.reshape(queries_BID, [-1, shape[2]])
+        searcher = self._state.recreate_handle()
+        leaves = self._leaves(depth) if self.is_tree else -1
+        rows_FM, scores_FM = self._ops.scann_search_batched(searcher, queries_FD, depth, -1, leaves, False)
+        # Where the searched leaves hold fewer than asked for, ScaNN repeats rows and scores them NaN.
+        rows_FM = tf.where(tf.math.is_nan(scores_FM), -1, rows_FM)
+        rows_BM = tf.reshape(rows_FM, [shape[0], shape[1] * tf.shape(rows_FM)[1]])
+        if allowed_BN is not None:
+            rows_BM = tf.where(tf.gather(allowed_BN, tf.maximum(rows_BM, 0), batch_dims=1), rows_BM, -1)
+        return rescored(self._exact.values_ND, queries_BID, rows_BM, k, excluded_BX)
+
+    def _leaves(self, depth: tf.Tensor) -> tf.Tensor:
+        """Partitions to search: as configured, or more where these hold on average less than `SPARE` times `depth`."""
+        configured = self._settings.scann_leaves_to_search or max(1, self.num_leaves // 10)
+        needed = -(-tf.cast(depth, tf.int64) * (SPARE * self.num_leaves) // self._exact.size)
+        return tf.cast(tf.clip_by_value(needed, min(configured, self.num_leaves), self.num_leaves), tf.int32)
+
+    def _completed(
+        self,
+        found: Found,
+        queries_BID: tf.Tensor,
+        k: tf.Tensor,
+        excluded_BX: tf.Tensor | None,
+        allowed_BN: tf.Tensor | None,
+    ) -> Found:
+        """Answer the queries that have fewer than K by looking at all candidates."""
+        rows_BK, scores_BK = found
+        short_S1 = tf.where(rows_BK[:, -1] < 0)
+
+        def of_short(tensor: tf.Tensor | None) -> tf.Tensor | None:
+            return None if tensor is None else tf.gather_nd(tensor, short_S1)
+
+        def complete() -> Found:
+            again = self._exact(of_short(queries_BID), k, of_short(excluded_BX), of_short(allowed_BN))
+            rows = tf.tensor_scatter_nd_update(rows_BK, short_S1, again[0])
+            return rows, tf.tensor_scatter_nd_update(scores_BK, short_S1, again[1])
+
+        return tf.cond(tf.size(short_S1) > 0, complete, lambda: found)
+
+    def _built(self, values_ND: Any) -> Any:
+        """Variables that hold ScaNN's structure."""
+        builder = self._ops.builder(values_ND, 1, "dot_product")
+        if self.is_tree:
+            builder = builder.tree(self.num_leaves, 1).score_ah(
+                DIMS_PER_BLOCK, anisotropic_quantization_threshold=self._settings.scann_anisotropic_threshold
+            )
+        else:
+            builder = builder.score_brute_force()
+        try:
+            return builder.build().serialize_to_module()
+        except tf.errors.OpError as error:
+            what = f"ScaNN cannot build an index of {self._exact.size:,} vectors ({error.message})"
+            raise UserError(what, todo="raise index.scann_brute_force_below, or set fewer index.scann_leaves") from None
+
+
+def scann_ops() -> Any:
+    """ScaNN's TensorFlow ops.
+
+    Raises:
+        UserError: the package is not installed, or its library does not load into this TensorFlow.
+    """
+    try:
+        from scann.scann_ops.py import scann_ops
+    except (ImportError, tf.errors.NotFoundError) as error:
+        what = f"ScaNN's TensorFlow ops cannot be loaded ({error}); they exist for Linux only"
+        raise UserError(what, todo="use --kind=exact or --kind=partitioned") from None
+    return scann_ops
+
+
+def scann_library() -> Path:
+    """The file of ScaNN's op library."""
+    return Path(scann_ops().__file__).parents[1] / "cc" / "_scann_ops.so"
