@@ -84,6 +84,8 @@ class ServedModel(Protocol):
     """Width D of a vector."""
     num_interests: int
     """Vectors I of one query."""
+    num_queries: int
+    """Queries that the version knows, by rows from 0."""
     query_inputs: Mapping[str, RawInput]
     """Raw features of a query by name."""
     candidate_inputs: Mapping[str, RawInput]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from retrieval_contract import config
 from retrieval_contract.arrays import BoolArray, Float32Array, Vectors
@@ -38,8 +39,6 @@ class PlantedModel:
             first: number of the first candidate: ids are `c<first>` onwards, so that versions can be told apart.
             num_queries: known queries.
         """
-        import pyarrow as pa
-
         self.query_inputs = {
             "query_id": RawInput("query_id", "text"),
             "age": RawInput("age", "number"),
@@ -49,7 +48,7 @@ class PlantedModel:
         self._numbers = [first + place for place in range(num_candidates)]
         self._ids = tuple(f"c{number}" for number in self._numbers)
         self._colours = ["blue" if number % 2 else "red" for number in self._numbers]
-        self._num_queries = num_queries
+        self.num_queries = num_queries
         values_ND = np.zeros((num_candidates, DIM), np.float32)
         values_ND[np.arange(num_candidates), np.array(self._numbers) % 4] = 1
         values_ND[:, 4] = np.arange(num_candidates) / 8
@@ -62,7 +61,7 @@ class PlantedModel:
         vectors, known = np.zeros((num_rows, DIM), np.float32), np.zeros(num_rows, np.bool_)
         for name, values in columns.items():
             for row, value in enumerate(values):
-                fits = {"query_id": str, "age": (int, float), "likes": list}[name]
+                fits = {"query_id": (str, bytes), "age": (int, float), "likes": list}[name]
                 if value is not None and not isinstance(value, fits):
                     raise UserError(f"{name!r} is {value!r}", where=f"features, row {row}")
         for row in range(num_rows):
@@ -81,11 +80,12 @@ class PlantedModel:
                 vectors[place, row % 4], vectors[place, 4] = 1, 1
         return vectors
 
-    def query_row(self, query_id: str | None) -> int | None:
+    def query_row(self, query_id: str | bytes | None) -> int | None:
         """The number behind the `u`."""
+        query_id = query_id.decode() if isinstance(query_id, bytes) else query_id
         known = query_id is not None and query_id[:1] == "u" and query_id[1:].isdecimal()
-        row = int(query_id[1:]) if known and query_id is not None else self._num_queries
-        return row if row < self._num_queries else None
+        row = int(query_id[1:]) if known and query_id is not None else self.num_queries
+        return row if row < self.num_queries else None
 
     def seen(self, query_row: int) -> Sequence[str]:
         """The last three candidates."""
@@ -95,9 +95,9 @@ class PlantedModel:
         """The taste that is given; 100 in what everybody likes."""
         vectors = np.zeros((num_rows, DIM), np.float32)
         for row, taste in enumerate(columns.get("taste", [])):
-            if not isinstance(taste, int | float):
+            if taste is not None and not isinstance(taste, int | float):
                 raise UserError(f"'taste' is {taste!r}", where=f"features, row {row}")
-            vectors[row, int(taste) % 4], vectors[row, 4] = 1, 100
+            vectors[row, int(taste or 0) % 4], vectors[row, 4] = 1, 100
         return vectors
 
     def popular(self, k: int, excluded_ids: Sequence[str], wanted: Filter | None) -> Found:

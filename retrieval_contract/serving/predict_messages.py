@@ -7,9 +7,12 @@ fewer than K candidates exist, is null.
 Letters: B queries or candidates.
 """
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from retrieval_contract.data.columns import nearest
 from retrieval_contract.serving import checks
@@ -82,7 +85,7 @@ def question_of(columns: Values, version: Version, signature: Signature, limits:
         version=version,
         operation=signature.operation,
         num_rows=num_rows,
-        columns={name: lists[name] for name in signature.features} if vectors is None else None,
+        columns={name: _decoded(lists[name], name) for name in signature.features} if vectors is None else None,
         vectors=vectors,
         k=k,
         excluded=excluded,
@@ -103,8 +106,8 @@ def predict_answer(answer: Answer, asked: Predict) -> dict[str, Any]:
 def outputs_of(answer: Answer) -> dict[str, Any]:
     """Outputs by name, as lists or arrays [B, …]."""
     if answer.ids is None:
-        return {VECTORS: answer.vectors}
-    return {"ids": answer.ids, "scores": answer.scores}
+        return {VECTORS: np.ascontiguousarray(answer.vectors)}
+    return {"ids": answer.ids, "scores": np.ascontiguousarray(answer.scores)}
 
 
 def _of_rows(tree: Values, signature: Signature, limits: Limits) -> Values:
@@ -148,6 +151,29 @@ def _check_names(columns: Values, signature: Signature) -> None:
         if name not in columns and name not in signature.optional:
             todo = "give a number" if name == K else "give it for every row, null where it is missing"
             raise bad(f"missing, and signature {signature.name} needs it", field=name, todo=todo)
+
+
+def _decoded(values: list[Any], field: str) -> list[Any]:
+    """Put bytes in place of TF Serving's `{"b64": "…"}`, here and in lists."""
+    if not any(isinstance(value, dict | list) for value in values):
+        return values
+    return [
+        _decoded(value, field)
+        if isinstance(value, list)
+        else _bytes(value, field)
+        if isinstance(value, dict)
+        else value
+        for value in values
+    ]
+
+
+def _bytes(value: dict[str, Any], field: str) -> bytes:
+    try:
+        if value.keys() != {"b64"}:
+            raise ValueError
+        return base64.b64decode(value["b64"], validate=True)
+    except (ValueError, TypeError):
+        raise bad('an object that is not bytes as {"b64": text in base 64}', field=field) from None
 
 
 def _num_rows(lists: Mapping[str, list[Any]]) -> int:

@@ -40,7 +40,7 @@ class RunModel:
         prepared = opened.prepared
         _check_index(index, opened)
         self.weights_digest, self.dim = opened.weights_digest, opened.config.vector_dim
-        self.num_interests = opened.config.num_interests
+        self.num_interests, self.num_queries = opened.config.num_interests, len(prepared.queries.ids)
         self._opened, self._queries = (
             opened,
             RawQueryEncoder(
