@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TF, TORCH = "tfrs_models", "torch_reference"
-VERBS = ("train", "evaluate", "embed", "build_index", "recommend", "export")
+VERBS = ("train", "evaluate", "embed", "build_index", "recommend", "export", "publish", "serve")
 MAX_VERB_LINES = 60
 
 FILES_OF_ONE_STACK: Mapping[str, str] = {

@@ -16,6 +16,7 @@ from retrieval_contract.config import RunConfig
 from retrieval_contract.config_text import read_config, with_settings
 from retrieval_contract.errors import UserError
 from retrieval_contract.presets import PRESETS, preset
+from retrieval_contract.serving.limits import Limits
 
 VERBS = {
     "train": "Train both towers, evaluate them, and leave everything a run needs in its workdir.",
@@ -24,6 +25,8 @@ VERBS = {
     "build_index": "Build an index over the candidate vectors.",
     "recommend": "Print the best candidates of one query, or write those of all.",
     "export": "Write a model that serves without this project, as the next version of a folder.",
+    "publish": "Put the run's weights and its index as the next version where a server takes it up.",
+    "serve": "Answer requests over HTTP with the newest published version, and take up newer ones.",
 }
 
 _TEXT: dict[str, tuple[Any, str]] = {
@@ -57,6 +60,25 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], str]] = {
     "max_bytes": (int, "Memory that the index may take, with --target_recall; any by default."),
 }
 """Not set by default."""
+_LIMITS = Limits()
+_SERVER: dict[str, tuple[str | int | float, str]] = {
+    "host": ("127.0.0.1", "Address to listen on; by default this machine alone is answered."),
+    "port": (8501, "Port of the REST interface; 0 takes a free one."),
+    "grpc_port": (0, "Port of the gRPC interface (tfrs_models); 0 has none."),
+    "name": ("retrieval", "Name of the model in the addresses: /v1/models/NAME."),
+    "fields": ("", "Columns of candidates to show, with commas between; the default is the title, where there is one."),
+    "token_file": ("", "File with the bearer token of :update and :remove; without it both are off."),
+    "poll_seconds": (2.0, "Time between looks for a new version."),
+    "max_wait_ms": (_LIMITS.wait_ms, "How long a request waits for others to be answered with."),
+    "max_batch": (_LIMITS.batch_rows, "Queries answered together."),
+    "max_waiting": (_LIMITS.waiting_rows, "Queries that may wait; more get 503."),
+    "max_rows": (_LIMITS.rows, "Queries in one request."),
+    "max_k": (_LIMITS.k, "Results for one query."),
+    "max_exclusions": (_LIMITS.exclusions, "Excluded ids of one query."),
+    "max_body_bytes": (_LIMITS.body_bytes, "Bytes of a request's body; more get 413."),
+    "max_seconds": (_LIMITS.seconds, "Time for an answer; later ones are 504."),
+}
+"""The server's address and limits, with their defaults."""
 _K = {
     "build_index": (None, "Results that --target_recall counts; 100 by default."),
     "recommend": (10, "Candidates of a query."),
@@ -89,6 +111,8 @@ FLAGS_OF_VERB = {
     "build_index": (*_SHARED, "backend", "target_recall", "k", "max_bytes"),
     "recommend": (*_SHARED, "query_id", "all", "out", "k", "backend", "exclude_seen", "resume", "overwrite"),
     "export": (*_SHARED, "kind", "export_dir"),
+    "publish": (*_SHARED, "backend"),
+    "serve": (*_SHARED, "backend", *_SERVER),
 }
 
 
@@ -126,6 +150,8 @@ def define(verb: str) -> flags.FlagValues:
             number, text = _NUMBERS[name]
             define_number = flags.DEFINE_float if number is float else flags.DEFINE_integer
             define_number(name, None, text, flag_values=values)
+        elif name in _SERVER:
+            _define_by_default(name, *_SERVER[name], values)
         elif name in _SWITCHES:
             text = _SWITCHES_OF_VERB.get((verb, name), _SWITCHES[name])
             flags.DEFINE_bool(name, False, text, flag_values=values)
@@ -136,6 +162,16 @@ def define(verb: str) -> flags.FlagValues:
             text = "Any field of the configuration, as PATH=VALUE; may be given again (loss.temperature=0.05)."
             flags.DEFINE_multi_string("set", [], text, flag_values=values)
     return values
+
+
+def _define_by_default(name: str, default: str | int | float, text: str, values: flags.FlagValues) -> None:
+    """A flag of its default's type, not negative where it is a number."""
+    if isinstance(default, str):
+        flags.DEFINE_string(name, default, text, flag_values=values)
+    elif isinstance(default, int):
+        flags.DEFINE_integer(name, default, text, lower_bound=0, flag_values=values)
+    else:
+        flags.DEFINE_float(name, default, text, lower_bound=0, flag_values=values)
 
 
 def parse(verb: str, arguments: Sequence[str]) -> Command:

@@ -12,6 +12,11 @@ FROZEN = {
     "build_index": "backend data_dir device k max_bytes on_bad_rows set target_recall workdir",
     "recommend": "all backend data_dir device exclude_seen k on_bad_rows out overwrite query_id resume set workdir",
     "export": "data_dir device export_dir kind on_bad_rows set workdir",
+    "publish": "backend data_dir device on_bad_rows set workdir",
+    "serve": (
+        "backend data_dir device fields grpc_port host max_batch max_body_bytes max_exclusions max_k max_rows "
+        "max_seconds max_wait_ms max_waiting name on_bad_rows poll_seconds port set token_file workdir"
+    ),
 }
 
 
@@ -42,6 +47,8 @@ def test_a_list_survives_the_command_line():
         ("train", ["--workdir=w", "stray"], "stray"),
         ("evaluate", ["--workdir=w", "--epochs=3"], "unknown flag --epochs"),
         ("recommend", ["--workdir=w", "--k=0"], "k"),
+        ("serve", ["--workdir=w", "--port=-1"], "port"),
+        ("serve", ["--workdir=w", "--max_wait_ms=soon"], "max_wait_ms"),
     ],
 )
 def test_a_wrong_command_line_is_refused(verb, line, message):

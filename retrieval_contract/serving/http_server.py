@@ -33,13 +33,20 @@ GONE = 499
 """Status in logs and counters of a request whose sender went away."""
 
 
-def make_app(service: Service, *, watcher: Watcher | None = None, token: str | None = None) -> FastAPI:
+def make_app(
+    service: Service,
+    *,
+    watcher: Watcher | None = None,
+    token: str | None = None,
+    stop_beside: Callable[[], None] = lambda: None,
+) -> FastAPI:
     """Make the application.
 
     Args:
         service: what answers; closed when the application ends.
         watcher: swaps its versions while the application runs.
         token: what `:update` and `:remove` ask for; None answers both with 403.
+        stop_beside: stops what else asks the service, before it is closed.
     """
 
     @contextlib.asynccontextmanager
@@ -49,6 +56,7 @@ def make_app(service: Service, *, watcher: Watcher | None = None, token: str | N
         yield
         if watcher is not None:
             watcher.stop()
+        stop_beside()
         service.close()
 
     app = FastAPI(title=f"{service.name}: retrieval", lifespan=life, redoc_url=None)

@@ -1,0 +1,13 @@
+"""`python -m tfrs_models.serve`; `--help` lists the flags."""
+
+from retrieval_contract.verbs import serve
+from tfrs_models.stack import STACK
+
+
+def main() -> None:
+    """Run the verb on the command line's arguments and exit with its code."""
+    serve.main(STACK)
+
+
+if __name__ == "__main__":
+    main()
