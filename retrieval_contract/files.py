@@ -19,6 +19,8 @@ from retrieval_contract.leftovers import STEPPED_ASIDE, beside, claimed, clear_l
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 """What a kernel or a disk that cannot exchange answers."""
+NO_SECOND_NAMES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What a disk without hard links answers."""
 T = TypeVar("T")
 
 
@@ -33,6 +35,25 @@ def replacing_file(path: Path) -> Iterator[Path]:
         yield written
         _sync(written)
         written.replace(path)
+
+
+@contextlib.contextmanager
+def creating_file(path: Path) -> Iterator[Path]:
+    """As `replacing_file`, but where another process has made that file meanwhile, it is kept.
+
+    Raises:
+        UserError: the file is there; or as `replacing_file`.
+    """
+    with _writing(path, folder=False) as written:
+        yield written
+        _sync(written)
+        try:
+            # A second name, unlike a renaming, is refused where the name is taken.
+            os.link(written, path)
+        except OSError as error:
+            if error.errno not in NO_SECOND_NAMES or path.exists():
+                raise
+            written.replace(path)
 
 
 @contextlib.contextmanager

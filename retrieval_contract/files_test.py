@@ -13,6 +13,7 @@ from retrieval_contract import files
 from retrieval_contract.errors import UserError
 from retrieval_contract.files import (
     add_version,
+    creating_file,
     read_steadily,
     replacing_file,
     replacing_folder,
@@ -27,6 +28,10 @@ def _names(folder):
 
 def _full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _raise(error):
+    raise error
 
 
 @pytest.fixture
@@ -60,6 +65,19 @@ def test_files_and_folders_are_replaced(old):
     assert _names(old) == ["file.txt", "folder"]
     assert (old / "file.txt").read_text(encoding="utf-8") == "новое"
     assert _names(old / "folder") == ["new.txt"]
+
+
+@pytest.mark.parametrize("refusal", [None, errno.EPERM])
+def test_a_file_is_created_where_there_is_none(old, monkeypatch, refusal):
+    if refusal:
+        monkeypatch.setattr(os, "link", lambda *_: _raise(OSError(refusal, "no hard links")))
+    with creating_file(old / "new.txt") as written:
+        written.write_text("new")
+    assert _names(old) == ["file.txt", "folder", "new.txt"] and (old / "new.txt").read_text() == "new"
+    with pytest.raises(UserError), creating_file(old / "file.txt") as written:
+        written.write_text("new")
+    (old / "new.txt").unlink()
+    assert _intact(old)
 
 
 def test_parents_are_made(tmp_path):

@@ -24,7 +24,7 @@ import numpy as np
 from retrieval_contract.arrays import Float32Array
 from retrieval_contract.errors import UserError
 from retrieval_contract.file_lock import try_lock
-from retrieval_contract.files import replacing_file
+from retrieval_contract.files import creating_file
 
 MAGIC = b"TTRLIVE1"
 HEADER = struct.Struct("<8s8s32sI")
@@ -33,11 +33,14 @@ RECORD = struct.Struct("<4sQII")
 TEXT = struct.Struct("<Q")
 
 
+Op = Literal["add", "update", "remove"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
     """One call that changed an index, as it is replayed."""
 
-    op: Literal["add", "update", "remove"]
+    op: Op
     ids: tuple[str, ...]
     """Candidate ids [M]."""
     values: Float32Array
@@ -67,15 +70,18 @@ class Journal:
         """Write a journal without updates, whole or not at all.
 
         Args:
-            path: file to make; one that stands there is replaced.
+            path: file to make.
             digest: SHA-256 of the index that the journal belongs to, in hexadecimal.
 
         Raises:
-            UserError: the disk is full, or the folder cannot be written.
+            UserError: another process has begun one there, the disk is full, or the folder cannot be written.
         """
         plain = MAGIC + secrets.token_bytes(8) + bytes.fromhex(digest)
-        with replacing_file(path) as beside:
-            beside.write_bytes(plain + struct.pack("<I", zlib.crc32(plain)))
+        try:
+            with creating_file(path) as beside:
+                beside.write_bytes(plain + struct.pack("<I", zlib.crc32(plain)))
+        except UserError as error:
+            raise (_stale(path) if isinstance(error.__cause__, FileExistsError) else error) from None
         return cls(path, _opened(path), zlib.crc32(plain), HEADER.size)
 
     @classmethod
@@ -113,6 +119,7 @@ class Journal:
             self._cut()
             what = f"the update cannot be written ({error.strerror or error})"
             raise UserError(what, where=str(self._path), todo="free some space and try again") from error
+        self.check_named()
         self.end += len(record)
 
     def lock(self) -> None:
@@ -127,9 +134,27 @@ class Journal:
             todo = "update it through that process, or stop it first"
             raise UserError("another process updates this index", where=str(self._path), todo=todo)
         self._locked = True
-        if self._is_stale():
-            todo = "open the index again"
-            raise UserError("another process has updated this index meanwhile", where=str(self._path), todo=todo)
+        self.check_named()
+        if _whole(_read(self._descriptor), self.end, self._seed) is not None:
+            raise _stale(self._path)
+
+    def check_named(self) -> None:
+        """Make sure that what is written here will be found again.
+
+        Raises:
+            UserError: the path names another file now, or none.
+        """
+        try:
+            named = self._path.stat()
+        except OSError:
+            raise _stale(self._path) from None
+        opened = os.fstat(self._descriptor)
+        if (named.st_dev, named.st_ino) != (opened.st_dev, opened.st_ino):
+            raise _stale(self._path)
+
+    def moved_to(self, path: Path) -> None:
+        """Say that the folder was renamed."""
+        self._path = path
 
     def since(self, end: int) -> list[Update]:
         """Read the updates from a place on where a record ended, as `end` said once."""
@@ -142,16 +167,9 @@ class Journal:
             os.close(self._descriptor)
         self._descriptor, self._locked = -1, False
 
-    def _is_stale(self) -> bool:
-        """True where the path now names another file, or whole records stand behind those that were read."""
-        try:
-            named = self._path.stat()
-        except OSError:
-            return True
-        opened = os.fstat(self._descriptor)
-        if (named.st_dev, named.st_ino) != (opened.st_dev, opened.st_ino):
-            return True
-        return _whole(_read(self._descriptor), self.end, self._seed) is not None
+    def __del__(self) -> None:
+        """An index that nobody holds any more need not be closed."""
+        self.close()
 
     def _cut(self) -> None:
         """Take back half a record; where that fails as well, reading and the next append see that it is not whole."""
@@ -159,6 +177,11 @@ class Journal:
             os.ftruncate(self._descriptor, self.end)
         except OSError:
             return
+
+
+def _stale(path: Path) -> UserError:
+    todo = "open the index again"
+    return UserError("another process has updated this index meanwhile", where=str(path), todo=todo)
 
 
 def _opened(path: Path) -> int:

@@ -169,10 +169,21 @@ def test_two_writers_are_kept_apart(path, ends):
 
 def test_a_journal_that_was_replaced_is_not_written(path, ends):
     journal, _ = Journal.open(path, DIGEST)
-    Journal.begin(path, DIGEST)
+    journal.append(_update(3))
+    path.unlink()
+    with pytest.raises(UserError, match="another process has updated this index meanwhile"):
+        journal.append(_update(4))
+    Journal.begin(path, DIGEST).close()
     with pytest.raises(UserError, match="another process has updated this index meanwhile"):
         journal.append(_update(4))
     assert _read(path) == []
+
+
+def test_a_journal_that_is_there_is_not_begun_again(path, ends):
+    with pytest.raises(UserError, match="another process has updated this index meanwhile"):
+        Journal.begin(path, DIGEST)
+    assert len(_read(path)) == 3
+    assert [left.name for left in path.parent.iterdir()] == [path.name]
 
 
 def test_what_cannot_be_opened_is_refused(path):
