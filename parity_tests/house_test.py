@@ -16,8 +16,18 @@ MAX_VERB_LINES = 60
 
 FILES_OF_ONE_STACK: Mapping[str, str] = {
     "tfrs_models/indexes/scann_index.py": "ScaNN is a TensorFlow library",
-    "tfrs_models/indexes/partitions.py": "partitions of the search in plain TensorFlow operations",
-    "tfrs_models/indexes/partitioned_search.py": "what FAISS needs no export for: search in plain TensorFlow operations",
+    **dict.fromkeys(
+        (
+            "tfrs_models/indexes/kept_vectors.py",
+            "tfrs_models/indexes/partition_blocks.py",
+            "tfrs_models/indexes/partition_scan.py",
+            "tfrs_models/indexes/partitioned_index.py",
+            "tfrs_models/indexes/partitioned_search.py",
+            "tfrs_models/indexes/partitions.py",
+            "tfrs_models/indexes/products.py",
+        ),
+        "search in plain TensorFlow operations, which an export needs where FAISS is not; PyTorch has FAISS",
+    ),
     "torch_reference/indexes/faiss_index.py": "FAISS stands in for it in the PyTorch stack",
 }
 FOLDERS_OF_ONE_STACK: Mapping[str, str] = {
@@ -128,8 +138,10 @@ NUMPY_ROOMS: Mapping[str, str] = {
     "weights.py": "variables to canonical arrays (crossing 3)",
     "indexes/scann_index.py": "vectors have left the framework before an index sees them",
     "indexes/faiss_index.py": "vectors have left the framework before an index sees them",
+    "indexes/partition_blocks.py": "vectors have left the framework before an index sees them",
+    "indexes/partition_scan.py": "arrays become variables once, when the search is made",
+    "indexes/partitioned_index.py": "vectors have left the framework before an index sees them",
     "indexes/partitions.py": "vectors have left the framework before an index sees them",
-    "indexes/partitioned_search.py": "candidate vectors become variables once, when the search is made",
 }
 BANNED_FILE_NAMES = {"utils", "helpers", "common", "misc", "core"}
 TOLERANCE_ARGUMENTS = {"rtol", "atol", "rel", "abs"}

@@ -26,6 +26,10 @@ class _Indexes(Mapping[str, type[Index]]):
             from tfrs_models.indexes.scann_index import ScannIndex
 
             return ScannIndex
+        if backend == "partitioned":
+            from tfrs_models.indexes.partitioned_index import PartitionedIndex
+
+            return PartitionedIndex
         from retrieval_contract.indexes.exact import ExactIndex
 
         return ExactIndex
@@ -37,6 +41,7 @@ class _Indexes(Mapping[str, type[Index]]):
         yield "exact"
         if importlib.util.find_spec("scann") is not None:
             yield "scann"
+        yield "partitioned"
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

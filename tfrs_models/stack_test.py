@@ -40,18 +40,22 @@ def test_the_exact_index_is_always_there():
     assert "exact" in STACK.indexes and "faiss" not in STACK.indexes
 
 
+def test_the_partitioned_index_is_always_there():
+    assert STACK.indexes["partitioned"].backend == "partitioned"
+
+
 def test_scann_is_there_where_its_package_is():
     if importlib.util.find_spec("scann") is None:
         pytest.skip("ScaNN is not installed: it exists for Linux only")
-    assert list(STACK.indexes) == ["exact", "scann"]
+    assert list(STACK.indexes) == ["exact", "scann", "partitioned"]
     assert STACK.indexes["scann"].backend == "scann"
 
 
 def test_scann_is_absent_elsewhere_and_one_line_says_so(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert list(STACK.indexes) == ["exact"]
-    assert "scann" not in STACK.indexes and len(STACK.indexes) == 1
-    with pytest.raises(UserError, match=r"'scann': ScaNN exists for Linux only.*one of exact"):
+    assert list(STACK.indexes) == ["exact", "partitioned"]
+    assert "scann" not in STACK.indexes and len(STACK.indexes) == 2
+    with pytest.raises(UserError, match=r"'scann': ScaNN exists for Linux only.*one of exact, partitioned"):
         STACK.indexes["scann"]
 
 

@@ -10,7 +10,7 @@ from retrieval_contract.verbs.conformance import ReplicasConformance, VerbsConfo
 class TestVerbs(VerbsConformance):
     stack_name = "tfrs_models"
     blocked = ("torch", "faiss")
-    backends = ("exact", "scann")
+    backends = ("exact", "partitioned", "scann")
 
 
 class TestReplicas(ReplicasConformance):

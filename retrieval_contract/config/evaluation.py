@@ -37,7 +37,14 @@ class Index(Settings):
     """Approximate or exact search over candidate vectors."""
 
     SEARCHED_BY: ClassVar[frozenset[str]] = frozenset(
-        {"scann_leaves_to_search", "scann_rescore", "faiss_nprobe", "faiss_ef_search"}
+        {
+            "scann_leaves_to_search",
+            "scann_rescore",
+            "partitioned_searched",
+            "partitioned_rescore",
+            "faiss_nprobe",
+            "faiss_ef_search",
+        }
     )
     """Fields that only a search reads: another value needs no other structure."""
     backend: Literal["exact", "scann", "faiss", "partitioned"] = "exact"
@@ -49,14 +56,39 @@ class Index(Settings):
     nothing, so that the backend's own scores stand."""
     scann_brute_force_below: Count = 20_000
     """Under this many candidates ScaNN searches all, as its authors advise."""
+    scann_hash_only_below: Count = 100_000
+    """Under this many candidates, and not so few that all are searched, ScaNN looks through the codes of all; from it
+    on there are partitions."""
     scann_leaves: Count | None = None
-    """Partitions; none means the square root of the number of candidates."""
+    """Partitions; none means the square root of the number of candidates. Given, there are partitions from
+    `scann_brute_force_below` on."""
     scann_leaves_to_search: Count | None = None
-    """Partitions searched; none means a tenth of them, at least one."""
+    """Partitions searched; none means twice the square root of their number."""
     scann_anisotropic_threshold: NotNegative = 0.2
     """Anisotropic quantisation threshold of the score phase."""
-    scann_rescore: Count = 200
-    """Candidates rescored exactly, at least k."""
+    scann_dims_per_block: Count = 2
+    """Dimensions that share a code of 4 bits: D / 4 bytes a candidate with 2, half of that with 4."""
+    scann_soar: bool = True
+    """Every candidate stands in a second partition too, chosen so that the two fail differently (SOAR): fewer
+    partitions need to be searched, for twice the codes. ScaNN cannot forget a candidate then."""
+    scann_soar_lambda: Positive = 1.5
+    """How much the second partition's error must differ in direction from the first's."""
+    scann_overretrieve_factor: Annotated[float, Field(ge=1, le=10)] = 2.0
+    """SOAR: how many times as many are retrieved, since the same candidate may come twice."""
+    scann_reorder: Literal["float32", "bfloat16", "int8", "none"] = "none"
+    """What ScaNN itself keeps of the vectors to reorder by: 4 D, 2 D or D bytes a candidate, beside what `store`
+    keeps. With none its hashed scores choose what is rescored by the stored vectors; worth its bytes where `store` is
+    none."""
+    scann_rescore: Count = 300
+    """Candidates rescored exactly at least; more where k, exclusions or a filter ask for more."""
+    partitioned_partitions: Count | None = None
+    """Partitions; none means four times the square root of the number of candidates."""
+    partitioned_searched: Count | None = None
+    """Partitions searched, more where they hold too few; none means the square root of their number."""
+    partitioned_storage: Literal["float32", "bfloat16", "int8"] = "int8"
+    """What the partitions hold of each vector, beside `store`: 4 D, 2 D or D bytes a candidate."""
+    partitioned_rescore: Count = 200
+    """Candidates rescored by the vectors kept; an export rescores at least twice k."""
     faiss_factory: str = "Flat"
     """FAISS factory string: Flat, IVF100,Flat, HNSW32, IVF100,PQ8 and so on; inner product always."""
     faiss_nprobe: Count = 16

@@ -105,6 +105,11 @@ class StoredVectors:
             scores_BN[:, rows] = queries_BD @ self._decoded(rows).T
         return scores_BN
 
+    def arrays(self) -> tuple[NDArray[Any], Float32Array | None]:
+        """The codes [N, D], and of int8 what a code of 1 means in each row [N]: for a graph that decodes by itself."""
+        assert self.kind != "none", "nothing is stored"
+        return self._codes, self._scales_N
+
     def extended(self, values_MD: Float32Array) -> "StoredVectors":
         """These and M more, behind them."""
         more = StoredVectors.keep(values_MD, self.kind)

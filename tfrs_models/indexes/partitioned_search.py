@@ -1,51 +1,57 @@
 """Approximate search in plain TensorFlow operations, for a SavedModel that a stock TF Serving loads.
 
-The partitions whose centroids have the largest inner product with the query are copied out block by block, scored by
-one matrix product, and the best are rescored by their float32 vectors. Where that leaves fewer than k (after exclusions
-or a mask), all candidates are looked at, in the graph too.
+The partitions that promise most are scored roughly, and the best candidates of those are scored again by the vectors
+kept beside. Where that leaves fewer than k, or would look through a large part of the partitions anyway, all candidates
+are looked at, in the graph too.
 
-Letters: B queries, N candidates, D width, K results, P partitions, E blocks, R rows of a block, M excluded rows,
-S places scanned, C candidates rescored.
+Letters: B queries, N candidates, D width, K results, M excluded rows, S places scanned, C candidates rescored.
 """
 
 import math
 from typing import Self, final
 
-import numpy as np
 import tensorflow as tf
 
 from retrieval_contract import config
-from retrieval_contract.arrays import Float32Array
-from tfrs_models.indexes.partitions import Partitions, partition
-
-ROWS_IN_BLOCK = 32
-"""Long enough to copy fast, short enough that filling up costs little."""
-SPARE = 4
-"""Searched partitions hold at least this many times what is asked for."""
+from retrieval_contract.arrays import BoolArray, Float32Array
+from retrieval_contract.indexes.stored import StoredVectors
+from tfrs_models.indexes.kept_vectors import KeptVectors
+from tfrs_models.indexes.partition_scan import PartitionScan, Scored, best
+from tfrs_models.indexes.partitioned_index import PartitionedIndex, num_searched, structure
 
 
 @final
 class PartitionedSearch(tf.Module):
     """Search of candidates with the largest inner product; all it holds are variables, saved with the model."""
 
-    def __init__(self, partitions: Partitions, values_ND: Float32Array, settings: config.Index) -> None:
+    def __init__(
+        self, scan: PartitionScan, stored: StoredVectors, settings: config.Index, living_N: BoolArray | None = None
+    ) -> None:
+        """Put the parts together; `from_index` and `from_vectors` make them.
+
+        Args:
+            scan: the partitions.
+            stored: vectors to rescore by; of kind none, rough scores stand.
+            settings: the run's `index`.
+            living_N: False for candidates never to return; None: all may be.
+        """
         super().__init__()
-        sizes_P = np.add.reduceat((partitions.rows >= 0).sum(axis=1), partitions.starts[:-1])
-        self._num_partitions = len(sizes_P)
-        self._searched = max(1, min(self._num_partitions, self._num_partitions // 40))
-        blocks_ERD = values_ND[partitions.rows] * (partitions.rows >= 0)[:, :, None]
-        self._values = _variable(values_ND, "values")
-        self._centroids = _variable(partitions.centroids, "centroids")
-        self._starts = _variable(partitions.starts, "starts")
-        self._rows = _variable(partitions.rows, "rows")
-        self._blocks = _variable(blocks_ERD.reshape(len(blocks_ERD), -1), "blocks")
-        self._least_held = _variable(np.cumsum(np.sort(sizes_P)).astype(np.int32), "least_held")
+        self._scan = scan
+        self._kept = None if stored.kind == "none" else KeptVectors(stored)
+        self._living = None if living_N is None else tf.Variable(living_N, trainable=False, name="living")
+        self._searched = num_searched(settings, scan.num_partitions)
+        self._rescored = settings.partitioned_rescore
 
     @classmethod
     def from_vectors(cls, values_ND: Float32Array, settings: config.Index) -> Self:
         """Partition candidates and make their search."""
-        num_partitions = max(1, round(math.sqrt(len(values_ND))))
-        return cls(partition(values_ND, num_partitions, rows_in_block=ROWS_IN_BLOCK), values_ND, settings)
+        scan = PartitionScan(*structure(values_ND, settings))
+        return cls(scan, StoredVectors.keep(values_ND, settings.store), settings)
+
+    @classmethod
+    def from_index(cls, index: PartitionedIndex) -> Self:
+        """The search of an index that was built: its partitions, its vectors, without the rows it has forgotten."""
+        return cls(*index.exported(), index.settings, index.living_N)
 
     def __call__(
         self,
@@ -53,97 +59,74 @@ class PartitionedSearch(tf.Module):
         k: tf.Tensor,
         excluded_BM: tf.Tensor | None = None,
         allowed: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> Scored:
         """Find the k candidates with the largest inner product, approximately.
 
         Args:
             queries_BD: finite query vectors, float32; B may be 0.
-            k: results a query, int32 scalar of 1 or more; more than N gives N results and padding.
+            k: results a query, int32 scalar; more than N gives all and padding.
             excluded_BM: rows not to return, int32, -1 where there is none; repeated ones count once. None: nothing.
             allowed: bool [N] or [B, N], True counts. None: all do.
 
         Returns:
-            Rows int32 and scores float32 [B, K], best first, no row twice, equal scores by the smaller row; row -1 and
-            score -inf where fewer exist.
+            Rows int32 and scores float32 [B, K], best first, no row twice, equal scores by the smaller row among the
+            rescored; row -1 and score -inf where fewer than k exist. A score is the inner product in float64 rounded
+            to float32, of the vectors kept; without those a rough one.
         """
+        each = {"query": queries_BD, "excluded": excluded_BM, "allowed": allowed}
+        if allowed is not None and len(allowed.shape) == 1:
+            del each["allowed"]
+        each = {name: tensor for name, tensor in each.items() if tensor is not None}
+
+        def answer(one: dict[str, tf.Tensor]) -> Scored:
+            return self._answer(one["query"], k, one.get("excluded"), one.get("allowed", allowed))
+
+        # A loop over no query cannot say how wide its result is: one query of zeros is answered, and cut off again.
         num_queries = tf.shape(queries_BD)[0]
-        # A loop over no query cannot say how wide its result is: one query of zeros goes along, and is cut off again.
-        padded = [_one_more(queries_BD)]
-        if excluded_BM is not None:
-            padded.append(_one_more(excluded_BM))
-        if allowed is not None and len(allowed.shape) == 2:
-            padded.append(_one_more(allowed))
-
-        def search_one(inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
-            query_D, *rest = inputs
-            excluded_M = rest.pop(0) if excluded_BM is not None else None
-            return self._search_one(query_D, k, excluded_M, rest[0] if rest else allowed)
-
+        extra = [[0, tf.cast(num_queries == 0, tf.int32)], [0, 0]]
         rows_BK, scores_BK = tf.map_fn(
-            search_one,
-            tuple(padded),
+            answer,
+            {name: tf.pad(tensor, extra) for name, tensor in each.items()},
             fn_output_signature=(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)),
         )
         return rows_BK[:num_queries], scores_BK[:num_queries]
 
-    def _search_one(
+    def _answer(
         self, query_D: tf.Tensor, k: tf.Tensor, excluded_M: tf.Tensor | None, allowed_N: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        num_excluded = 0 if excluded_M is None else tf.size(excluded_M)
-        rows_S, scores_S = self._scan(query_D, SPARE * (k + num_excluded))
-        rows_K, scores_K = self._best(query_D, rows_S, scores_S, k, excluded_M, allowed_N)
+    ) -> Scored:
+        barred = tf.constant([-1]) if excluded_M is None else tf.concat([[-1], excluded_M], axis=0)
+        number = self._scan.to_search(self._searched, k + tf.size(barred), allowed_N)
 
-        def all_candidates() -> tuple[tf.Tensor, tf.Tensor]:
-            scores_N = tf.linalg.matvec(self._values, query_D)
-            return self._best(query_D, tf.range(tf.size(scores_N)), scores_N, k, excluded_M, allowed_N)
+        def some() -> Scored:
+            return self._best(query_D, self._scan.some(query_D, number), k, barred, allowed_N)
 
-        return tf.cond(rows_K[-1] >= 0, lambda: (rows_K, scores_K), all_candidates)
+        def every() -> Scored:
+            if self._kept is None:
+                return self._best(query_D, self._scan.every(query_D), k, barred, allowed_N)
+            living_N = allowed_N
+            if self._living is not None:
+                living_N = self._living if allowed_N is None else self._living & allowed_N
+            scored = tf.range(self._kept.size), self._kept.products(query_D)
+            return self._best(query_D, scored, k, barred, living_N)
 
-    def _scan(self, query_D: tf.Tensor, num_wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Rows [S], -1 for padding, and rough scores of the best partitions, which hold as many as wanted."""
-        enough = 1 + tf.searchsorted(self._least_held, [num_wanted])[0]
-        num_searched = tf.minimum(tf.maximum(self._searched, enough), self._num_partitions)
-        _, best = tf.math.top_k(tf.linalg.matvec(self._centroids, query_D), num_searched, sorted=False)
-        blocks = tf.ragged.range(tf.gather(self._starts, best), tf.gather(self._starts, best + 1)).flat_values
-        blocks_SD = tf.reshape(tf.gather(self._blocks, blocks), [-1, self._centroids.shape[1]])
-        return tf.reshape(tf.gather(self._rows, blocks), [-1]), tf.linalg.matvec(blocks_SD, query_D)
+        nothing = tf.fill([k], -1), tf.fill([k], -math.inf)
+        rows_K, scores_K = tf.cond(self._scan.is_deep(number), lambda: nothing, some)
+        return tf.cond(tf.reduce_any(rows_K < 0), every, lambda: (rows_K, scores_K))
 
     def _best(
-        self,
-        query_D: tf.Tensor,
-        rows_S: tf.Tensor,
-        scores_S: tf.Tensor,
-        k: tf.Tensor,
-        excluded_M: tf.Tensor | None,
-        allowed_N: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        counts_S = rows_S >= 0
-        if allowed_N is not None:
-            counts_S &= tf.gather(allowed_N, tf.maximum(rows_S, 0))
-        scores_S = tf.where(counts_S, scores_S, -math.inf)
-        depth = 2 * k + (0 if excluded_M is None else tf.size(excluded_M))
-        rough_C, at_C = tf.math.top_k(scores_S, tf.minimum(depth, tf.size(scores_S)), sorted=False)
-        rows_C = tf.sort(tf.where(rough_C > -math.inf, tf.gather(rows_S, at_C), -1))
-        scores_C = self._exact_scores(query_D, rows_C)
-        counts_C = rows_C >= 0
-        if excluded_M is not None:
-            counts_C &= ~tf.reduce_any(rows_C[:, None] == excluded_M, axis=1)
-        scores_C = tf.where(counts_C, scores_C, -math.inf)
-        missing = tf.maximum(k - tf.size(scores_C), 0)
-        scores_C = tf.pad(scores_C, [[0, missing]], constant_values=-math.inf)
-        scores_K, at_K = tf.math.top_k(scores_C, k)
-        rows_K = tf.gather(tf.pad(rows_C, [[0, missing]], constant_values=-1), at_K)
-        return tf.where(scores_K > -math.inf, rows_K, -1), scores_K
-
-    def _exact_scores(self, query_D: tf.Tensor, rows_C: tf.Tensor) -> tf.Tensor:
-        """Inner products in float64, rounded to float32: equal vectors get equal scores wherever they lie."""
-        values_CD = tf.cast(tf.gather(self._values, tf.maximum(rows_C, 0)), tf.float64)
-        return tf.cast(tf.reduce_sum(values_CD * tf.cast(query_D, tf.float64), axis=1), tf.float32)
-
-
-def _variable(array: np.ndarray, name: str) -> tf.Variable:
-    return tf.Variable(array, trainable=False, name=name)
-
-
-def _one_more(rows: tf.Tensor) -> tf.Tensor:
-    return tf.pad(rows, [[0, 1]] + [[0, 0]] * (len(rows.shape) - 1))
+        self, query_D: tf.Tensor, scored: Scored, k: tf.Tensor, barred: tf.Tensor, allowed_N: tf.Tensor | None
+    ) -> Scored:
+        """The best K of what is scored, allowed, and not barred."""
+        depth = tf.maximum(self._rescored, 2 * k) + tf.size(barred)
+        rows_C, scores_C = best(scored, depth, allowed_N)
+        rows_C, at_C = tf.raw_ops.ListDiff(x=rows_C, y=barred)
+        # In the order of rows: `top_k` breaks ties by the place.
+        order_C = tf.argsort(rows_C)
+        rows_C = tf.gather(rows_C, order_C)
+        if self._kept is None:
+            scores_C = tf.gather(scores_C, tf.gather(at_C, order_C))
+        else:
+            scores_C = self._kept.scores(query_D, rows_C)
+        missing = [[0, tf.maximum(k - tf.size(rows_C), 0)]]
+        scores_K, at_K = tf.math.top_k(tf.pad(scores_C, missing, constant_values=-math.inf), k)
+        return tf.gather(tf.pad(rows_C, missing, constant_values=-1), at_K), scores_K

@@ -1,0 +1,128 @@
+"""The partitions that promise most to a query, copied out block by block and scored, in plain TensorFlow operations.
+
+Letters: N candidates, D width, P partitions, E blocks, S places scanned, C best ones of those.
+"""
+
+import math
+from typing import Any, final
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_models.indexes.partition_blocks import Blocks
+from tfrs_models.indexes.partitions import Partitions
+from tfrs_models.indexes.products import products
+
+SPARE = 4
+"""Searched partitions hold on average at least this many times what is asked for."""
+DEEP = 8
+"""Where one in so many partitions would be searched, reading all in their order costs less than copying."""
+SPREAD = 2.0
+"""How many spreads above its centroid a partition is taken to reach towards the query; measured, see `promises`."""
+
+Scored = tuple[tf.Tensor, tf.Tensor]
+"""Rows int32, -1 where there is none, and their rough scores float32."""
+
+
+@final
+class PartitionScan(tf.Module):
+    """Rough scores of candidates; all it holds are variables, saved with the model."""
+
+    def __init__(self, partitions: Partitions, blocks: Blocks) -> None:
+        """Make variables of arrays."""
+        super().__init__()
+        self.num_partitions, self.dim = partitions.centroids.shape
+        self._centroids = _variable(partitions.centroids, "centroids")
+        self._spreads = _variable(SPREAD * partitions.spreads, "spreads")
+        self._starts = _variable(partitions.starts, "starts")
+        self._rows = _variable(partitions.rows, "rows")
+        self._codes = _variable(blocks.codes, "codes")
+        self._scales = _variable(blocks.scales, "scales")
+        self._least_held = _variable(_least_held(partitions), "least_held")
+
+    def follow(self, partitions: Partitions) -> None:
+        """Take over that some places hold no candidate any more; nothing else may differ."""
+        self._rows.assign(partitions.rows)
+        self._least_held.assign(_least_held(partitions))
+
+    def to_search(self, searched: tf.Tensor, num_wanted: tf.Tensor, allowed_N: tf.Tensor | None) -> tf.Tensor:
+        """How many partitions to search.
+
+        Args:
+            searched: partitions, at least.
+            num_wanted: candidates that they must hold; `SPARE` times as many on average, as many at worst.
+            allowed_N: candidates that count: the fewer there are, the more partitions hold so many; None: all.
+
+        Returns:
+            1 to P, int32.
+        """
+        held = self._least_held[-1]
+        enough = 1 + tf.searchsorted(self._least_held, [num_wanted])[0]
+        usual = 1 + SPARE * num_wanted // tf.maximum(held // self.num_partitions, 1)
+        number = tf.maximum(tf.maximum(searched, usual), enough)
+        if allowed_N is not None:
+            share = tf.math.count_nonzero(allowed_N, dtype=tf.int32) / tf.size(allowed_N)
+            number = tf.cast(tf.cast(number, tf.float64) / tf.maximum(share, 1e-9), tf.int64)
+        return tf.cast(tf.minimum(tf.cast(number, tf.int64), self.num_partitions), tf.int32)
+
+    def is_deep(self, num_searched: tf.Tensor) -> tf.Tensor:
+        """True where `every` costs less than `some`, and finds all."""
+        return DEEP * num_searched > self.num_partitions
+
+    def promises(self, query_D: tf.Tensor) -> tf.Tensor:
+        """What the best candidate of each partition may score [P]: <q, c> + SPREAD |q| s.
+
+        c is the centroid and s its candidates' spread; a partition that was made of two clusters has its centroid
+        between them, and would be overlooked without the second term.
+        """
+        return tf.linalg.matvec(self._centroids, query_D) + tf.norm(query_D) * self._spreads
+
+    def some(self, query_D: tf.Tensor, num_searched: tf.Tensor) -> Scored:
+        """Score the candidates of the partitions that promise most [S]."""
+        best = tf.math.top_k(self.promises(query_D), num_searched, sorted=False).indices
+        blocks = tf.ragged.range(tf.gather(self._starts, best), tf.gather(self._starts, best + 1)).flat_values
+        codes_SD = tf.reshape(tf.gather(self._codes, blocks), [-1, self.dim])
+        scores_S = tf.linalg.matvec(tf.cast(codes_SD, tf.float32), query_D * self._scales)
+        return tf.reshape(tf.gather(self._rows, blocks), [-1]), scores_S
+
+    def every(self, query_D: tf.Tensor) -> Scored:
+        """Score all candidates [S]."""
+        return tf.reshape(self._rows, [-1]), products(self._codes, query_D * self._scales)
+
+
+def proposals(
+    scan: PartitionScan, queries_BD: tf.Tensor, depth: tf.Tensor, searched: tf.Tensor, allowed_N: tf.Tensor | None
+) -> Scored:
+    """The best candidates of each query by rough scores, in no order [B, C = depth]; arguments as of the methods."""
+    number = scan.to_search(searched, depth, allowed_N)
+
+    def propose(query_D: tf.Tensor) -> Scored:
+        scored = tf.cond(scan.is_deep(number), lambda: scan.every(query_D), lambda: scan.some(query_D, number))
+        return best(scored, depth, allowed_N)
+
+    specs = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
+    return tf.map_fn(propose, queries_BD, fn_output_signature=specs)
+
+
+def best(scored: Scored, depth: tf.Tensor, allowed_N: tf.Tensor | None) -> Scored:
+    """Keep the best `depth` of what is scored and allowed, in no order; -1 and -inf where fewer are [C = depth]."""
+    rows_S, scores_S = scored
+    counts_S = rows_S >= 0
+    if allowed_N is not None:
+        counts_S &= tf.gather(allowed_N, tf.maximum(rows_S, 0))
+    scores_S = tf.where(counts_S, scores_S, -math.inf)
+    num_kept = tf.minimum(depth, tf.size(scores_S))
+    scores_C, at_C = tf.math.top_k(scores_S, num_kept, sorted=False)
+    rows_C = tf.where(scores_C > -math.inf, tf.gather(rows_S, at_C), -1)
+    missing = [[0, depth - num_kept]]
+    return tf.pad(rows_C, missing, constant_values=-1), tf.pad(scores_C, missing, constant_values=-math.inf)
+
+
+def _least_held(partitions: Partitions) -> np.ndarray[Any, Any]:
+    """Candidates that any 1, 2, ... P partitions hold at least."""
+    sizes_P = np.add.reduceat((partitions.rows >= 0).sum(axis=1), partitions.starts[:-1])
+    return np.cumsum(np.sort(sizes_P)).astype(np.int32)
+
+
+def _variable(array: np.ndarray[Any, Any], name: str) -> tf.Variable:
+    return tf.Variable(array, trainable=False, name=name)

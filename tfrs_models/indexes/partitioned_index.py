@@ -1,0 +1,117 @@
+"""Partitions searched in plain TensorFlow operations: what an export without a custom op answers by.
+
+Letters: B queries, N candidates, D width, P partitions, C proposals, M rows forgotten.
+"""
+
+import dataclasses
+import functools
+import importlib.metadata
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from retrieval_contract import config
+from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
+from retrieval_contract.indexes.protocol import Index
+from retrieval_contract.indexes.stored import StoredVectors
+from tfrs_models.indexes.partition_blocks import Blocks
+from tfrs_models.indexes.partition_scan import PartitionScan, Scored, proposals
+from tfrs_models.indexes.partitions import Partitions, partition
+
+FILE = "partitioned.npz"
+PER_ROOT = 4
+"""Partitions for each square root of N: measured, more and smaller ones reach a recall through fewer candidates."""
+
+
+def num_partitions(settings: config.Index, size: int) -> int:
+    """Partitions to make of N candidates."""
+    return min(settings.partitioned_partitions or round(PER_ROOT * math.sqrt(size)), size)
+
+
+def num_searched(settings: config.Index, partitions: int) -> int:
+    """Partitions to search, at least."""
+    return min(settings.partitioned_searched or round(math.sqrt(partitions)), partitions)
+
+
+def structure(values_ND: Float32Array, settings: config.Index) -> tuple[Partitions, Blocks]:
+    """Partition candidates and lay them out."""
+    partitions = partition(values_ND, num_partitions(settings, len(values_ND)))
+    return partitions, Blocks.of(values_ND, partitions, settings.partitioned_storage)
+
+
+@final
+class PartitionedIndex(Index):
+    """k-means partitions, each a run of blocks; the ones that promise most to a query are copied out and scored.
+
+    Two builds from the same vectors are the same. Rows can be forgotten, but none can be added.
+    """
+
+    backend: ClassVar[str] = "partitioned"
+    masks: ClassVar[bool] = True
+    _partitions: Partitions
+    _blocks: Blocks
+    _scan: PartitionScan
+    _proposals: Callable[..., Scored]
+
+    def exported(self) -> tuple[PartitionScan, StoredVectors]:
+        """Partitions and vectors, for a search that is exported; they are shared, and must not change then."""
+        return self._scan, self._stored
+
+    def _build(self, values_ND: Float32Array) -> None:
+        self._take(*structure(values_ND, self.settings))
+
+    def _propose(self, queries_BD: Float32Array, depth: int, allowed_N: BoolArray | None) -> TopK:
+        searched = num_searched(self.settings, self._scan.num_partitions)
+        depth = max(depth, min(self.settings.partitioned_rescore, self.size))
+        with tf.device("/CPU:0"):
+            allowed = None if allowed_N is None else tf.constant(allowed_N)
+            numbers = tf.constant(depth), tf.constant(searched)
+            rows_BC, scores_BC = self._proposals(tf.constant(queries_BD), *numbers, allowed)
+        return TopK(rows=rows_BC.numpy(), scores=scores_BC.numpy())
+
+    def _append(self, values_MD: Float32Array) -> bool:
+        return False
+
+    def _forget(self, rows_M: Int32Array) -> bool:
+        left_ER = np.where(np.isin(self._partitions.rows, rows_M), np.int32(-1), self._partitions.rows)
+        self._partitions = dataclasses.replace(self._partitions, rows=left_ER)
+        self._scan.follow(self._partitions)
+        return True
+
+    def _structure_bytes(self) -> int:
+        return sum(
+            array.nbytes for part in (self._partitions, self._blocks) for array in dataclasses.asdict(part).values()
+        )
+
+    def _save(self, folder: Path) -> None:
+        codes = self._blocks.codes
+        # NumPy's format knows no bfloat16.
+        raw = codes.view(np.uint16) if codes.dtype.itemsize == 2 else codes
+        np.savez(folder / FILE, **_fields(self._partitions), codes=raw, scales=self._blocks.scales)
+
+    def _load(self, folder: Path) -> None:
+        with np.load(folder / FILE, allow_pickle=False) as file:
+            arrays = dict(file)
+        codes = arrays.pop("codes").view(tf.as_dtype(self.settings.partitioned_storage).as_numpy_dtype)
+        blocks = Blocks(codes=codes, scales=arrays.pop("scales"))
+        self._take(Partitions(**arrays), blocks)
+
+    def _take(self, partitions: Partitions, blocks: Blocks) -> None:
+        self._partitions, self._blocks = partitions, blocks
+        with tf.device("/CPU:0"):
+            self._scan = PartitionScan(partitions, blocks)
+        self._proposals = tf.function(functools.partial(proposals, self._scan), reduce_retracing=True)
+
+    @classmethod
+    def _versions(cls) -> Mapping[str, str]:
+        return {"tensorflow": importlib.metadata.version("tensorflow")}
+
+
+def _fields(partitions: Partitions) -> dict[str, NDArray[Any]]:
+    """Arrays by name; `dataclasses.asdict` would copy them."""
+    return {field.name: getattr(partitions, field.name) for field in dataclasses.fields(partitions)}
