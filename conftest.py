@@ -12,5 +12,8 @@ import torch_reference  # noqa: F401  (says how torch's threads wait, before tor
 importlib.import_module("torch").use_deterministic_algorithms(False)
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 pytest.register_assert_rewrite(
-    "retrieval_contract.verbs.conformance", "retrieval_contract.indexes.conformance", "parity_tests.comparing"
+    "retrieval_contract.verbs.conformance",
+    "retrieval_contract.indexes.conformance",
+    "retrieval_contract.indexes.live_conformance",
+    "parity_tests.comparing",
 )
