@@ -16,6 +16,7 @@ MAX_VERB_LINES = 60
 
 FILES_OF_ONE_STACK: Mapping[str, str] = {
     "tfrs_models/indexes/scann_index.py": "ScaNN is a TensorFlow library",
+    "tfrs_models/indexes/scann_structure.py": "ScaNN is a TensorFlow library",
     **dict.fromkeys(
         (
             "tfrs_models/indexes/kept_vectors.py",

@@ -1,14 +1,18 @@
-"""ScaNN: partition, score, rescore; below a stated number of candidates, ScaNN's own search of all.
+"""ScaNN: partition, score, rescore; for few candidates, ScaNN's own search of all vectors or of all codes.
 
 ScaNN is used through its Python API, not through TFRS's layer, because the layer sets no anisotropic threshold, caps k
 silently at its number of rescored candidates, and has no exclusions that hold.
 
-Source: Guo et al., Accelerating Large-Scale Inference with Anisotropic Vector Quantization, ICML 2020; ScaNN's
-docs/algorithms.md for the advice on sizes.
+Source: Guo et al., Accelerating Large-Scale Inference with Anisotropic Vector Quantization, ICML 2020; Sun et al.,
+SOAR: Improved Indexing for Approximate Nearest Neighbor Search, NeurIPS 2023; ScaNN's docs/algorithms.md for the advice
+on sizes.
+
+Letters: B queries, N candidates, D width, M candidates proposed, appended or forgotten.
 """
 
 import importlib.metadata
 import importlib.util
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,16 +23,16 @@ import numpy as np
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.protocol import Index
+from tfrs_models.indexes.scann_structure import ScannStructure
 
-FEWEST_FOR_HASHING = 16
-"""Candidates below which ScaNN cannot train its codebook of 16 centres a block."""
-DIMS_PER_BLOCK = 2
-"""Dimensions that share one code, ScaNN's recommendation."""
 BATCH_FOR_THREADS = 256
 """Queries from which ScaNN's thread pool pays."""
-SPARE = 4
-"""A search for many results rescores this many times what is asked for, and searches leaves that hold, on average,
-this many times what is rescored; for few results the settings alone decide."""
+SPARE = 2
+"""A search for many results rescores this many times what is asked for, and searches leaves that hold, on average, the
+square of that times what is rescored; for few results the settings alone decide."""
+UPSERT_BATCH = 256
+"""Rows that ScaNN codes at a time."""
+STRUCTURE, ROWS = "scann_structure.json", "scann_rows.npy"
 
 
 def scann_available() -> bool:
@@ -40,74 +44,100 @@ def scann_available() -> bool:
 class ScannIndex(Index):
     """ScaNN over inner products.
 
-    From `scann_brute_force_below` candidates on: a tree of `scann_leaves`, anisotropic hashing within the searched
-    leaves, and the best `scann_rescore` (more where k asks for more) rescored by their float32 vectors. A search for
-    many results searches more leaves than configured, so that they hold them. The float32 vectors are in memory and on
-    disk twice, here and in ScaNN. ScaNN trains from random centres: two builds may miss different candidates.
+    All vectors are searched below `scann_brute_force_below` candidates, all codes below `scann_hash_only_below`, and
+    from there on the codes in the best partitions. The best `scann_rescore` by the codes (more where k asks for more)
+    are proposed, and rescored by what `store` keeps; ScaNN keeps vectors of its own only with `scann_reorder`. A search
+    for many results searches more partitions than configured, so that they hold them. ScaNN trains from random centres:
+    two builds may miss different candidates.
     """
 
     backend: ClassVar[str] = "scann"
+    masks: ClassVar[bool] = False
+    structure: ScannStructure
+    """What was chosen when it was built: a catalogue that grows keeps it."""
     _searcher: Any
-
-    @property
-    def is_tree(self) -> bool:
-        """True where candidates are partitioned and hashed, False where ScaNN looks at all of them."""
-        return self.size >= max(self.settings.scann_brute_force_below, FEWEST_FOR_HASHING)
-
-    @property
-    def num_leaves(self) -> int:
-        """Partitions asked of ScaNN, never more than candidates."""
-        return min(self.settings.scann_leaves or round(math.sqrt(self.size)), self.size)
+    _rows: Int32Array | None
+    """Row of each of ScaNN's datapoints, by ScaNN's number; None while the two are the same."""
 
     def leaves_to_search(self, depth: int) -> int:
         """Partitions searched for `depth` candidates: as configured, or more where these hold too few."""
-        configured = self.settings.scann_leaves_to_search or max(1, self.num_leaves // 10)
-        return min(max(configured, math.ceil(SPARE**2 * depth * self.num_leaves / self.size)), self.num_leaves)
+        leaves = self.structure.num_leaves
+        configured = self.settings.scann_leaves_to_search or math.ceil(2 * math.sqrt(leaves))
+        return min(max(configured, math.ceil(SPARE**2 * self.num_rescored(depth) * leaves / self.size)), leaves)
 
-    masks: ClassVar[bool] = False
+    def num_rescored(self, depth: int) -> int:
+        """Candidates chosen by their codes for `depth` results; no more than those where nothing can rescore them."""
+        if self.settings.store == "none" and self.structure.reorder == "none":
+            return depth
+        return max(self.settings.scann_rescore, SPARE * depth)
 
     def _build(self, values_ND: Float32Array) -> None:
+        self.structure = ScannStructure.of(self.settings, *values_ND.shape)
+        self._rows = None
         builder = _scann().builder(values_ND, self.settings.scann_rescore, "dot_product")
-        if self.is_tree:
-            builder = (
-                builder.tree(num_leaves=self.num_leaves, num_leaves_to_search=self.leaves_to_search(1))
-                .score_ah(
-                    DIMS_PER_BLOCK,
-                    anisotropic_quantization_threshold=self.settings.scann_anisotropic_threshold,
-                )
-                .reorder(self.settings.scann_rescore)
-            )
-        else:
-            builder = builder.score_brute_force()
         try:
-            self._searcher = builder.build()
+            self._searcher = self.structure.configured(builder, self.settings).build()
         except RuntimeError as error:
             what = f"ScaNN cannot build an index of {self.size:,} vectors of width {self.dim} ({error})"
             raise UserError(what, todo="raise index.scann_brute_force_below, or set fewer index.scann_leaves") from None
 
     def _propose(self, queries_BD: Float32Array, depth: int, allowed_N: BoolArray | None) -> TopK:
-        many = len(queries_BD) >= BATCH_FOR_THREADS
-        search = self._searcher.search_batched_parallel if many else self._searcher.search_batched
-        tree = {
-            "pre_reorder_num_neighbors": max(self.settings.scann_rescore, SPARE * depth),
-            "leaves_to_search": self.leaves_to_search(depth),
-        }
-        rows_BM, scores_BM = search(queries_BD, final_num_neighbors=depth, **(tree if self.is_tree else {}))
-        # Where the searched leaves hold fewer than asked for, ScaNN repeats rows and scores them NaN.
+        num_points = self._searcher.size()
+        rescored = min(self.num_rescored(depth), num_points)
+        asked = {"final_num_neighbors": rescored if self.structure.reorder == "none" else min(depth, num_points)}
+        if self.structure.kind != "brute_force":
+            asked["pre_reorder_num_neighbors"] = rescored
+        if self.structure.kind == "tree":
+            asked["leaves_to_search"] = self.leaves_to_search(depth)
+        if len(queries_BD) == 1:
+            # A fifth of a millisecond less than a batch of one.
+            points_M, scores_M = self._searcher.search(queries_BD[0], **asked)
+            points_BM, scores_BM = points_M[None], scores_M[None]
+        else:
+            many = len(queries_BD) >= BATCH_FOR_THREADS
+            search = self._searcher.search_batched_parallel if many else self._searcher.search_batched
+            points_BM, scores_BM = search(queries_BD, **asked)
+        # Where the searched leaves hold fewer than asked for, ScaNN repeats datapoints and scores them NaN.
         bad_BM = np.isnan(scores_BM)
-        rows_BM = np.where(bad_BM, -1, rows_BM.astype(np.int32))
-        return TopK(rows=rows_BM, scores=np.where(bad_BM, -np.inf, scores_BM).astype(np.float32))
+        rows_BM = np.where(bad_BM, -1, self._rows_of(points_BM))
+        return TopK(rows=rows_BM, scores=np.where(bad_BM, -np.inf, scores_BM).astype(np.float32, copy=False))
+
+    def _rows_of(self, points_BM: Any) -> Int32Array:
+        return points_BM.astype(np.int32) if self._rows is None else self._rows[points_BM]
 
     def _append(self, values_MD: Float32Array) -> bool:
-        return False
+        # Without ScaNN's docids, which it would write as a pickle: datapoints are numbered on, and rows kept here.
+        num_new = len(values_MD)
+        points = self._searcher.searcher.upsert([None] * num_new, values_MD, UPSERT_BATCH)
+        assert points[-1] == self._searcher.size() - 1, "ScaNN numbers new datapoints on from its last"
+        if self._rows is not None:
+            more = np.arange(self.size, self.size + num_new, dtype=np.int32)
+            self._rows = np.concatenate([self._rows, more])
+        return True
 
     def _forget(self, rows_M: Int32Array) -> bool:
-        return False
+        # With SOAR, deleting corrupts ScaNN 1.4.2's memory: the process dies soon after.
+        if self.structure.soar:
+            return False
+        rows = np.arange(self.size, dtype=np.int32) if self._rows is None else self._rows.copy()
+        points = np.flatnonzero(np.isin(rows, rows_M))[::-1]
+        if len(points) == len(rows):
+            return False  # ScaNN searches nothing in an empty index, and says so by an exception.
+        for last, point in zip(range(len(rows) - 1, -1, -1), points.tolist(), strict=False):
+            # ScaNN fills the gap with its last datapoint. Taken from the back, that one is never itself to be deleted.
+            self._searcher.searcher.delete([point])
+            rows[point] = rows[last]
+        self._rows = rows[: len(rows) - len(points)]
+        return True
 
     def _structure_bytes(self) -> int:
-        return 0
+        rows_bytes = 0 if self._rows is None else self._rows.nbytes
+        return self.structure.num_bytes(self._searcher.size(), self.dim) + rows_bytes
 
     def _save(self, folder: Path) -> None:
+        (folder / STRUCTURE).write_text(json.dumps(self.structure.as_json()), encoding="utf-8")
+        if self._rows is not None:
+            np.save(folder / ROWS, self._rows)
         try:
             # Relative: by default the files name each other by absolute path, and the folder could not be moved.
             self._searcher.serialize(str(folder), relative_path=True)
@@ -121,8 +151,10 @@ class ScannIndex(Index):
         if (folder / "scann_docids.pkl").exists():
             raise UserError("an unknown pickle lies in the folder", where=str(folder), todo="remove scann_docids.pkl")
         try:
+            self.structure = ScannStructure(**json.loads((folder / STRUCTURE).read_text(encoding="utf-8")))
+            self._rows = np.load(folder / ROWS, allow_pickle=False) if (folder / ROWS).exists() else None
             self._searcher = _scann().load_searcher(str(folder))
-        except (RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             what = f"ScaNN {self._versions()['scann']} cannot read the index ({error})"
             raise UserError(what, where=str(folder), todo="build the index again") from None
 
