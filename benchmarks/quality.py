@@ -66,6 +66,7 @@ def _trained(flags: argparse.Namespace) -> dict[str, Any]:
         settings=tuple(flags.set),
         curve_epochs=flags.curve_epochs,
         matmul=flags.matmul,
+        baselines=not flags.no_baselines,
     )
     results = flags.runs if job.settings else flags.results
     line = run(job, job.workdir(flags.runs), results, resume=flags.resume, overwrite=flags.overwrite)
@@ -90,6 +91,7 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--part", choices=("test", "validation"), default="test")
     parser.add_argument("--set", action="append", default=[], help="PATH=VALUE over the recipe; may be given again")
     parser.add_argument("--matmul", choices=("highest", "high", "medium"), default="highest", help="PyTorch alone")
+    parser.add_argument("--no_baselines", action="store_true", help="another seed's line has them")
     parser.add_argument("--curve_epochs", type=int, default=5, help="epochs between points of the validation curve")
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="folder of all workdirs")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")

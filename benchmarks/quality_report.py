@@ -15,6 +15,8 @@ from retrieval_contract.files import write_text
 
 HEADLINES = ("hit_rate@10", "ndcg@10")
 """What the report's JSON says of each data set."""
+SEEDS = 3
+"""Seeds that a figure should have; the page says where it has fewer."""
 SHOWN = ("hit_rate@10", "ndcg@10", "hit_rate@50")
 TITLES = {"hit_rate@10": "HR@10", "ndcg@10": "NDCG@10", "hit_rate@50": "HR@50"}
 Line = Mapping[str, Any]
@@ -155,6 +157,7 @@ def _row(outcome: Outcome) -> list[str]:
     cells = [_cell(outcome, metric) for metric in SHOWN]
     minutes = statistics.median(line["wall_seconds"][0] / 60 for line in outcome.lines)
     seeds = ", ".join(str(line["seed"]) for line in outcome.lines)
+    seeds += f" (fewer than {SEEDS})" if len(outcome.lines) < SEEDS else ""
     epochs = str(outcome.lines[-1]["settings"]["epochs"])
     return [outcome.recipe.title, outcome.stack, *cells, seeds, _against(outcome), f"{minutes:.0f}", epochs]
 

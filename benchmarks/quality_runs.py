@@ -46,14 +46,18 @@ class Job:
     """Epochs between points of the validation curve."""
     matmul: str = "highest"
     """What the stack multiplies float32 with, as the line says it."""
+    baselines: bool = True
+    """Measure them too; they are the same for every seed, and EASE on a large catalogue takes minutes."""
 
     def config(self) -> RunConfig:
         """The run: for validation without baselines and intervals, for test with nothing held out but the test rows."""
-        tuning = ("evaluation.part=validation", "evaluation.baselines=[]", "evaluation.bootstrap_samples=1")
-        final = ("split.validation_fraction=0.0",)
-        return self.recipe.config(
-            seed=self.seed, settings=(*self.settings, *(final if self.part == "test" else tuning))
-        )
+        if self.part == "validation":
+            asked = ["evaluation.part=validation", "evaluation.bootstrap_samples=1"]
+        else:
+            asked = ["split.validation_fraction=0.0"]
+        if self.part == "validation" or not self.baselines:
+            asked.append("evaluation.baselines=[]")
+        return self.recipe.config(seed=self.seed, settings=(*self.settings, *asked))
 
     def workdir(self, runs: Path) -> Workdir:
         """Its folder among all runs."""
@@ -96,13 +100,13 @@ def validation_config(config: RunConfig) -> RunConfig:
 
 
 def settings_digest(config: RunConfig) -> str:
-    """SHA-256 of what a run has set unlike the defaults, so that the seeds of a recipe share it.
+    """SHA-256 of what a run has set unlike the defaults, baselines apart, so that the seeds of a recipe share it.
 
     `RunConfig.digest` says more than that: the seed, and every field that there is, so that a new one with a default
     would part runs that are the same.
     """
     chosen = _chosen(config.model_copy(update={"seed": 0}))
-    for room, field in PLACES:
+    for room, field in (*PLACES, ("evaluation", "baselines")):
         chosen.get(room, {}).pop(field, None)
     return record.digest(chosen)
 

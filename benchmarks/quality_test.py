@@ -83,6 +83,8 @@ def test_stopped_run_goes_on_to_the_same_line(recipe, tmp_path):
     assert [point["metrics"] for point in whole["curve"]] == [point["metrics"] for point in stopped["curve"]]
     assert whole["metrics"]["hit_rate@10"]["low"] <= whole["metrics"]["hit_rate@10"]["value"]
     assert set(whole["baselines"]) == {"popularity"} and whole["seed"] == 3
+    bare = Job(recipe=recipe, stack=STACK, seed=3, baselines=False).config()
+    assert bare.evaluation.baselines == () and settings_digest(bare) == whole["settings"]["config"]
 
 
 def test_validation_run_knows_nothing_of_test(recipe, tmp_path):
@@ -103,9 +105,9 @@ def test_digest_is_of_what_is_set_unlike_the_defaults():
     recipe = RECIPES["movielens_1m_mind"]
     digests = {settings_digest(recipe.config(seed=seed)) for seed in (0, 5)}
     assert len(digests) == 1
-    elsewhere = ["training.device=cpu", "training.checkpoint_every_steps=7"]
+    elsewhere = ["evaluation.baselines=[]", "training.device=cpu", "training.checkpoint_every_steps=7"]
     digests.add(settings_digest(recipe.config(seed=0, settings=elsewhere)))
-    assert len(digests) == 1, "where a run runs is no part of what it is"
+    assert len(digests) == 1, "where a run runs is no part of what it is, nor what stands beside it"
     attention, gru = ({"kind": kind} for kind in ("attention", "gru"))
     for changed in (["training.epochs=6"], ["loss.temperature=0.08"], ["optimizer.kind=adam"]):
         digests.add(settings_digest(recipe.config(seed=0, settings=changed)))
@@ -176,7 +178,7 @@ def test_page_and_json_are_of_the_newest_configuration(tmp_path):
     }
     assert "**0.3100** (0.3000 to 0.3200; 0.3000 / 0.3200)" in page
     assert "HR@10 0.316: -0.0060" in page and "HR@50 0.355: +0.0450 (DeepMatch)" in page
-    assert "Amazon Beauty" not in page and "*popularity*" in page and "| 0, 1 |" in page
+    assert "Amazon Beauty" not in page and "*popularity*" in page and "| 0, 1 (fewer than 3) |" in page
     assert (tmp_path / "quality.md").read_text() == page
     before = (tmp_path / "quality.svg").read_bytes()
     write_report(tmp_path)
