@@ -29,8 +29,8 @@ class Update:
     """Raw features."""
     vectors: Float32Array | None
     """[B, D]."""
-    attributes: dict[str, list[Any]]
-    """By name, a list of texts for each candidate, or None."""
+    attributes: dict[str, list[Any]] | None
+    """By name, a text or a list of texts for each candidate, or None; None where no candidate says anything of them."""
 
 
 def parse_update(body: Any, model: ServedModel, limits: Limits) -> Update:
@@ -51,10 +51,7 @@ def parse_update(body: Any, model: ServedModel, limits: Limits) -> Update:
     if any(by_vector) != all(by_vector):
         place = by_vector.index(not by_vector[0])
         raise bad("some are given by vectors, others by features", field=f"candidates[{place}]", todo="give all alike")
-    attributes = {
-        name: [_attribute(row, name, f"candidates[{place}]", limits) for place, row in enumerate(rows)]
-        for name in model.attributes
-    }
+    attributes = _attributes(rows, model, limits)
     vectors = columns = None
     if by_vector[0]:
         vectors = checks.as_vectors([row["vector"] for row in rows], "vector", dim=model.dim)
@@ -121,12 +118,28 @@ def _refuse_twice(ids: list[str], field: str) -> None:
             raise bad(f"the id of {field}[{first[id_]}] again", field=f"{field}[{place}]", todo="give each once")
 
 
-def _attribute(row: Mapping[str, Any], name: str, field: str, limits: Limits) -> list[str] | None:
-    """Values of one attribute; None where nothing says."""
+def _attributes(
+    rows: list[dict[str, Any]], model: ServedModel, limits: Limits
+) -> dict[str, list[str | list[str] | None]] | None:
+    """Attributes of all candidates, or of none: one that says nothing beside others that do would lose what it has."""
+    columns = {
+        name: [_attribute(row, name, f"candidates[{place}]", limits) for place, row in enumerate(rows)]
+        for name in model.attributes
+    }
+    told = [any(values[place] is not None for values in columns.values()) for place in range(len(rows))]
+    if any(told) and not all(told):
+        what = "nothing is said of its attributes, and of others' it is"
+        raise bad(what, field=f"candidates[{told.index(False)}]", todo="say it of all candidates of a call, or of none")
+    return columns if any(told) else None
+
+
+def _attribute(row: Mapping[str, Any], name: str, field: str, limits: Limits) -> str | list[str] | None:
+    """Value or values of one attribute; None where nothing says."""
     for source in ("attributes", "features"):
         value = row.get(source, {}).get(name)
         if value is not None:
             place = f"{field}.{source}.{name}"
-            values = value if isinstance(value, list) else [value]
-            return checks.as_texts(values, place, most=limits.filter_values)
+            if isinstance(value, list):
+                return checks.as_texts(value, place, most=limits.filter_values)
+            return checks.as_text(value, place)
     return None

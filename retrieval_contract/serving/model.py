@@ -1,7 +1,7 @@
 """What the server needs of a model: everything that answers a request, frozen under one version's number.
 
 A request holds on to the model that it began with, so tower, index and fields always belong together; what a version
-has read from disk, or a benchmark has planted, is behind these two protocols.
+has read from disk, or a benchmark has planted, is behind these protocols.
 
 Letters: B queries, D width, I interests, K results.
 """
@@ -12,20 +12,11 @@ from typing import Any, Protocol
 
 from retrieval_contract.arrays import BoolArray, Float32Array
 from retrieval_contract.indexes.attributes import Filter
+from retrieval_contract.indexes.live_state import Found
 from retrieval_contract.serving.raw_inputs import RawInput
 
 Columns = Mapping[str, Sequence[Any]]
 """Raw features by input name, one JSON value a row; an input that is left out is missing in every row."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """Search results, best first; a place with no result has the id "" and the score -inf."""
-
-    ids: list[list[str]]
-    """Candidate ids [B, K]."""
-    scores: Float32Array
-    """Inner products [B, K]."""
 
 
 class Searcher(Protocol):
@@ -55,23 +46,41 @@ class Searcher(Protocol):
 
 
 class Changeable(Searcher, Protocol):
-    """Candidates that can be added and removed while others are searched."""
+    """Candidates that can be added and removed, by one thread, while others are searched."""
 
-    def put(self, ids: Sequence[str], vectors: Float32Array, attributes: Mapping[str, Sequence[Any]]) -> int:
-        """Add candidates, or replace those whose ids are there, all or none; the number that was added.
+    def put(
+        self, ids: Sequence[str], vectors: Float32Array, attributes: Mapping[str, Sequence[Any]] | None
+    ) -> tuple[int, int]:
+        """Add candidates, or replace those whose ids are there; on the disk when it returns.
 
         Args:
             ids: distinct [B].
             vectors: [B, D].
-            attributes: by name, for every candidate a text, a list of texts, or None.
+            attributes: by name, for every candidate a text, a list of texts, or None; None leaves those that are there theirs.
+
+        Returns:
+            How many were added, and how many candidates there are now.
 
         Raises:
-            UserError: an id that is empty or stands twice, another width, NaN, an unknown attribute.
+            UserError: an id that is empty or stands twice, another width, NaN, an unknown attribute; nothing is done
+                then. Refusal: these candidates are another version's by now.
         """
         ...
 
-    def drop(self, ids: Sequence[str]) -> list[str]:
-        """Remove candidates, all or none; returns the ids that were not there."""
+    def drop(self, ids: Sequence[str]) -> tuple[list[str], int]:
+        """Remove candidates, all or none; returns the ids that were not there, and how many candidates there are now.
+
+        Raises:
+            Refusal: these candidates are another version's by now.
+        """
+        ...
+
+    def tidy(self) -> None:
+        """Move what has piled up into the big index, where it is much; searches and changes go on meanwhile."""
+        ...
+
+    def close(self) -> None:
+        """Take no more changes, so that another process can; called by the thread that changes."""
         ...
 
 
@@ -93,7 +102,9 @@ class ServedModel(Protocol):
     attributes: tuple[str, ...]
     """What candidates may be filtered by."""
     searcher: Searcher
-    """The candidates; a `Changeable` where updates are taken."""
+    """The candidates."""
+    changeable: Changeable | None
+    """The same candidates, where updates are taken."""
 
     def encode_queries(self, columns: Columns, num_rows: int) -> tuple[Float32Array, BoolArray]:
         """Vectors [B, D] or [B, I, D] of queries given by features, and True where the query's own id is known [B].
@@ -129,6 +140,10 @@ class ServedModel(Protocol):
 
     def fields(self, ids: Sequence[str]) -> list[Mapping[str, Any]]:
         """What is shown of candidates; nothing of unknown ones."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what others may want; called once, when another version answers."""
         ...
 
 

@@ -143,7 +143,9 @@ def _update(model: ServedModel, limits: Limits) -> Schema:
             "id": {"type": ["string", "integer"], "minLength": 1},
             "features": _object({name: value_schema(raw) for name, raw in model.candidate_inputs.items()}, []),
             "vector": {"type": "array", "items": {"type": "number"}, **width},
-            "attributes": _object({name: _texts(limits.filter_values) for name in model.attributes}, []),
+            "attributes": _object(
+                {name: {"anyOf": [_TEXT, _texts(limits.filter_values)]} for name in model.attributes}, []
+            ),
         },
         ["id"],
     )

@@ -5,6 +5,7 @@ where its number has the query's remainder by 4. No framework, no data, no disk.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from retrieval_contract.arrays import BoolArray, Float32Array, Vectors
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.attributes import Attributes, Filter
 from retrieval_contract.indexes.exact import ExactIndex
-from retrieval_contract.serving.model import Columns, Found, Version
+from retrieval_contract.indexes.live import LiveIndex
+from retrieval_contract.indexes.live_state import Found
+from retrieval_contract.serving.model import Columns, Version
 from retrieval_contract.serving.raw_inputs import RawInput
-from retrieval_contract.serving.searchers import IndexSearcher
+from retrieval_contract.serving.searchers import IndexSearcher, LiveSearcher
 
 DIM = 5
 """Four tastes, and what everybody likes."""
@@ -31,13 +34,16 @@ class PlantedModel:
     num_interests = 1
     attributes = ("colour",)
 
-    def __init__(self, num_candidates: int = 40, *, first: int = 0, num_queries: int = 20) -> None:
+    def __init__(
+        self, num_candidates: int = 40, *, first: int = 0, num_queries: int = 20, live: Path | None = None
+    ) -> None:
         """Plant it.
 
         Args:
             num_candidates: N.
             first: number of the first candidate: ids are `c<first>` onwards, so that versions can be told apart.
             num_queries: known queries.
+            live: folder of an index that takes updates, begun where it is not there; None takes none.
         """
         self.query_inputs = {
             "query_id": RawInput("query_id", "text"),
@@ -54,7 +60,13 @@ class PlantedModel:
         values_ND[:, 4] = np.arange(num_candidates) / 8
         self.table = Attributes(pa.table({"colour": self._colours}))
         vectors = Vectors(ids=self._ids, values=values_ND, weights_digest=self.weights_digest)
-        self.searcher: Any = IndexSearcher(ExactIndex.build(vectors, config.Index(), self.table))
+        index = ExactIndex.build(vectors, config.Index(), self.table)
+        self.changeable = None
+        self.searcher: Any = IndexSearcher(index)
+        if live is not None:
+            if not live.exists():
+                index.save(live)
+            self.searcher = self.changeable = LiveSearcher(LiveIndex.open(live, ExactIndex), many_pending=8)
 
     def encode_queries(self, columns: Columns, num_rows: int) -> tuple[Float32Array, BoolArray]:
         """The query's own vector where its id is known; else [0, 0, 0, 0, age], zeros without an age."""
@@ -103,7 +115,8 @@ class PlantedModel:
     def popular(self, k: int, excluded_ids: Sequence[str], wanted: Filter | None) -> Found:
         """The first candidates are the most popular."""
         allowed_N = np.ones(len(self._ids), np.bool_) if wanted is None else self.table.allowed(wanted)
-        ids = [id_ for id_, allowed in zip(self._ids, allowed_N, strict=True) if allowed and id_ not in excluded_ids]
+        there = [id_ for id_, allowed in zip(self._ids, allowed_N, strict=True) if allowed and id_ in self.searcher]
+        ids = [id_ for id_ in there if id_ not in excluded_ids]
         ids = [*ids, *[""] * k][:k]
         scores = [1000.0 - place if id_ else -np.inf for place, id_ in enumerate(ids)]
         return Found(ids=[ids], scores=np.array([scores], np.float32))
@@ -111,6 +124,11 @@ class PlantedModel:
     def fields(self, ids: Sequence[str]) -> list[Mapping[str, Any]]:
         """A title."""
         return [{"title": f"Title of {id_}"} if id_ in self._ids else {} for id_ in ids]
+
+    def close(self) -> None:
+        """Take no more changes."""
+        if self.changeable is not None:
+            self.changeable.close()
 
 
 def planted_version(number: int = 1, **how: Any) -> Version:

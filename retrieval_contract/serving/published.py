@@ -7,7 +7,8 @@
     index/                the index, with what candidates may be filtered by
 
 It is laid out as a run's folder is, and opened like one; towers and index can only change together. Numbers grow; what
-a published folder holds never changes. Updates of candidates go to `RUN/live/N`, see `live_folder`.
+a published folder holds never changes. Where updates of candidates are taken, they go to a copy of its index,
+`RUN/live/N-…`, named by the manifest's digest: a number that comes back with another content has another copy.
 """
 
 import shutil
@@ -16,13 +17,15 @@ from pathlib import Path
 
 from retrieval_contract.config_text import read_config, with_settings
 from retrieval_contract.errors import UserError
-from retrieval_contract.files import add_version, write_text
+from retrieval_contract.files import add_version, replacing_folder, write_text
+from retrieval_contract.indexes.live import LiveIndex
 from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.manifest import NAME, read_manifest, write_manifest
 from retrieval_contract.runs.opened import OpenedRun, open_run
 from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.serving.model import Version
 from retrieval_contract.serving.run_model import RunModel
+from retrieval_contract.serving.searchers import LiveSearcher
 from retrieval_contract.stack import Stack
 
 KIND = "served"
@@ -32,6 +35,11 @@ INDEX = "index"
 def versions_folder(workdir: Path) -> Path:
     """Where a run's versions lie."""
     return workdir / "versions"
+
+
+def live_folder(workdir: Path) -> Path:
+    """Where copies of its indexes lie that take updates."""
+    return workdir / "live"
 
 
 def publish(opened: OpenedRun, index: Index) -> Path:
@@ -68,7 +76,12 @@ def publish(opened: OpenedRun, index: Index) -> Path:
 
 
 def load_version(
-    stack: Stack, folder: Path, *, settings: Sequence[str] = (), shown: Sequence[str] | None = None
+    stack: Stack,
+    folder: Path,
+    *,
+    settings: Sequence[str] = (),
+    shown: Sequence[str] | None = None,
+    live: Path | None = None,
 ) -> Version:
     """Load a version, after every byte of it has been checked.
 
@@ -77,6 +90,7 @@ def load_version(
         folder: `RUN/versions/N`.
         settings: `path=value` settings of the command line, such as where the data lies.
         shown: columns of candidates to show.
+        live: folder of copies that take updates; None takes none.
 
     Raises:
         UserError: something is missing or damaged, the parts do not belong together, the stack has no such backend, or
@@ -89,8 +103,16 @@ def load_version(
     if backend not in stack.indexes:
         todo = f"here: {', '.join(stack.indexes)}; publish again with one of them"
         raise UserError(f"{stack.name} has no backend {backend!r}", where=str(folder), todo=todo)
-    index = stack.indexes[backend].load(folder / INDEX)
-    return Version(number=int(folder.name), model=RunModel(opened, index, shown=shown))
+    kind, number = stack.indexes[backend], int(folder.name)
+    if live is None:
+        return Version(number=number, model=RunModel(opened, kind.load(folder / INDEX), shown=shown))
+    copy = live / f"{number}-{manifest['sha256'][:12]}"
+    if not copy.is_dir():
+        with replacing_folder(copy) as beside:
+            shutil.copytree(folder / INDEX, beside, dirs_exist_ok=True)
+    candidates = LiveIndex.open(copy, kind)
+    model = RunModel(opened, candidates.index, shown=shown, live=LiveSearcher(candidates))
+    return Version(number=number, model=model)
 
 
 def fingerprint(folder: Path) -> bytes | None:

@@ -12,11 +12,12 @@ from retrieval_contract.arrays import BoolArray, Float32Array
 from retrieval_contract.data.sources.raw import QUERY_ID
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.attributes import Attributes, Filter
+from retrieval_contract.indexes.live_state import Found
 from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.runs.opened import OpenedRun
-from retrieval_contract.serving.model import Columns, Found, Searcher
+from retrieval_contract.serving.model import Changeable, Columns, Searcher
 from retrieval_contract.serving.raw_features import RawCandidateEncoder, RawQueryEncoder
-from retrieval_contract.serving.searchers import IndexSearcher
+from retrieval_contract.serving.searchers import IndexSearcher, LiveSearcher
 
 
 @final
@@ -24,21 +25,23 @@ class RunModel:
     """`serving.model.ServedModel` of an opened run and an index of its candidates."""
 
     def __init__(
-        self, opened: OpenedRun, index: Index, *, shown: Sequence[str] | None = None, searcher: Searcher | None = None
+        self, opened: OpenedRun, index: Index, *, shown: Sequence[str] | None = None, live: LiveSearcher | None = None
     ) -> None:
         """Put them together.
 
         Args:
             opened: the run.
-            index: of its candidates, by its weights.
+            index: of its candidates, by its weights; the big one of `live` where candidates change.
             shown: columns of the candidates' table that answers show; None means the title, where there is one.
-            searcher: what searches in place of the index, since its candidates change; None where they do not.
+            live: what searches in place of the index, since its candidates change; None where they do not.
 
         Raises:
-            UserError: the index is of other weights or of another catalogue, or a column to show is not there.
+            UserError: the index is of other weights or attributes or of another catalogue, or a column to show is not
+                there.
         """
         prepared = opened.prepared
-        _check_index(index, opened)
+        self._filterable = opened.attributes()
+        _check_index(index, opened, self._filterable, same_catalogue=live is None)
         self.weights_digest, self.dim = opened.weights_digest, opened.config.vector_dim
         self.num_interests, self.num_queries = opened.config.num_interests, len(prepared.queries.ids)
         self._opened, self._queries = (
@@ -51,11 +54,11 @@ class RunModel:
         )
         self._candidates = RawCandidateEncoder(prepared.features)
         self.query_inputs, self.candidate_inputs = self._queries.inputs, self._candidates.inputs
-        self._filterable: Attributes = index.attributes
         self.attributes = index.attributes.names
         self._row_of_query = {id_: row for row, id_ in enumerate(prepared.queries.ids)}
         self._row_of = {id_: row for row, id_ in enumerate(prepared.candidates.ids)}
-        self.searcher: Searcher = IndexSearcher(index, row_of=self._row_of) if searcher is None else searcher
+        self.changeable: Changeable | None = live
+        self.searcher: Searcher = IndexSearcher(index, row_of=self._row_of) if live is None else live
         self._id_input = next((name for name, raw in self.query_inputs.items() if raw.column == QUERY_ID), None)
         self._shown = _columns(opened, shown)
         self._counts = prepared.candidate_counts()
@@ -121,12 +124,20 @@ class RunModel:
             {} if row is None else {name: column[row].as_py() for name, column in self._shown.items()} for row in rows
         ]
 
+    def close(self) -> None:
+        """Take no more changes."""
+        if self.changeable is not None:
+            self.changeable.close()
 
-def _check_index(index: Index, opened: OpenedRun) -> None:
+
+def _check_index(index: Index, opened: OpenedRun, filterable: Attributes, *, same_catalogue: bool) -> None:
     if index.weights_digest != opened.weights_digest:
         where = f"index {index.weights_digest[:12]}, weights {opened.weights_digest[:12]}"
         raise UserError("the index was built from other weights", where=where, todo="build it again")
-    if index.ids != opened.prepared.candidates.ids:
+    if index.attributes.names != filterable.names:
+        where = f"index {list(index.attributes.names)}, configuration {list(filterable.names)}"
+        raise UserError("the index was built for other index.attributes", where=where, todo="build it again")
+    if same_catalogue and index.ids != opened.prepared.candidates.ids:
         where = f"index {len(index.ids):,}, data {len(opened.prepared.candidates.ids):,} candidates"
         raise UserError("the index holds other candidates than the data", where=where, todo="build it again")
 

@@ -4,14 +4,21 @@ Letters: B queries, N candidates, K results.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import final
+from http import HTTPStatus
+from typing import Any, final
 
 import numpy as np
 
 from retrieval_contract.arrays import Float32Array, TopK
+from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.attributes import Filter
+from retrieval_contract.indexes.live import LiveIndex
+from retrieval_contract.indexes.live_state import Found
 from retrieval_contract.indexes.protocol import Index
-from retrieval_contract.serving.model import Found
+from retrieval_contract.serving.refusal import Refusal
+
+MANY_PENDING = 5_000
+"""Changes that are searched beside the big index, at most, before they are moved into it."""
 
 
 @final
@@ -60,3 +67,88 @@ class IndexSearcher:
     def _rows(self, ids: Sequence[str]) -> np.ndarray:
         rows = (self._row_of.get(id_) for id_ in ids)
         return np.fromiter((row for row in rows if row is not None), np.int32)
+
+
+@final
+class LiveSearcher:
+    """Searches and changes a live index (`serving.model.Changeable`)."""
+
+    def __init__(self, live: LiveIndex, *, many_pending: int = MANY_PENDING) -> None:
+        """Take an open index.
+
+        Args:
+            live: closed by `close`.
+            many_pending: changes from which on `tidy` moves them.
+        """
+        self._live, self._many_pending = live, many_pending
+        self._digest = live.index.weights_digest
+        self._closed = False
+
+    @property
+    def size(self) -> int:
+        """Candidates N."""
+        return self._live.size
+
+    def __contains__(self, id_: str) -> bool:
+        return id_ in self._live
+
+    def search(
+        self,
+        queries: Float32Array,
+        k: int,
+        *,
+        excluded_ids: Sequence[Sequence[str]] | None,
+        filters: Sequence[Filter | None] | None,
+    ) -> Found:
+        """Find the best K of each query.
+
+        Raises:
+            UserError: as `LiveIndex.search`.
+        """
+        return self._live.search(queries, k, weights_digest=self._digest, excluded_ids=excluded_ids, filters=filters)
+
+    def put(
+        self, ids: Sequence[str], vectors: Float32Array, attributes: Mapping[str, Sequence[Any]] | None
+    ) -> tuple[int, int]:
+        """Add candidates, or replace those that are there (`Changeable.put`).
+
+        The journal has one record for those replaced and one for those added: killed in between, it has the first; the
+        same call sent again leaves what it would have.
+        """
+        self._check_open()
+        if not np.isfinite(vectors).all():
+            raise UserError("vectors hold NaN or infinity", where="candidates", todo="look at their features")
+        there = [id_ in self._live for id_ in ids]
+        for change, wanted in ((self._live.update, True), (self._live.add, False)):
+            places = [place for place, found in enumerate(there) if found == wanted]
+            if places:
+                chosen = (
+                    None
+                    if attributes is None
+                    else {name: [values[place] for place in places] for name, values in attributes.items()}
+                )
+                change([ids[place] for place in places], vectors[places], chosen)
+        return there.count(False), self._live.size
+
+    def drop(self, ids: Sequence[str]) -> tuple[list[str], int]:
+        """Remove candidates (`Changeable.drop`)."""
+        self._check_open()
+        present = [id_ for id_ in ids if id_ in self._live]
+        if present:
+            self._live.remove(present)
+        return [id_ for id_ in ids if id_ not in set(present)], self._live.size
+
+    def tidy(self) -> None:
+        """Move changes into the big index, where there are many."""
+        if not self._closed and self._live.num_pending >= self._many_pending:
+            self._live.rebalance()
+
+    def close(self) -> None:
+        """Take no more changes, so that another process can; called by the thread that changes."""
+        self._closed = True
+        self._live.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            what = "another version answers by now; send it again, to that one"
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, what, headers={"Retry-After": "1"})

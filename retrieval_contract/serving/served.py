@@ -26,7 +26,7 @@ def served(
         The model's address, such as `http://127.0.0.1:40123/v1/models/films`.
     """
     service = Service("films", Serving(), limits)
-    watcher = Watcher(service.serving, folder, load, poll_seconds=poll_seconds, swapped=service.metrics.serves)
+    watcher = Watcher(service.serving, folder, load, poll_seconds=poll_seconds, swapped=service.swapped)
     assert watcher.poll(), "a version to begin with"
     app = make_app(service, watcher=watcher, token=token)
     with bound_socket("127.0.0.1", 0) as listening:

@@ -5,15 +5,18 @@ The REST interface is TF Serving's (`/v1/models/NAME…`), so that its clients n
 """
 
 import asyncio
+import contextlib
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import Any, cast, final
+from typing import Any, final
 
 import numpy as np
 
 from retrieval_contract.errors import UserError
+from retrieval_contract.serving import logs
 from retrieval_contract.serving.batching import Batcher
 from retrieval_contract.serving.change_messages import Update, parse_remove, parse_update
 from retrieval_contract.serving.checks import shorter
@@ -46,7 +49,8 @@ class Service:
         self.batcher = Batcher(limits, observe=lambda *batch: self.metrics.answered(*batch))
         self.metrics = Metrics(lambda: self.batcher.waiting_rows)
         # One writer at a time; searches go on meanwhile.
-        self._changes = ThreadPoolExecutor(1, "changes")
+        self._changes, self._moves = ThreadPoolExecutor(1, "changes"), ThreadPoolExecutor(1, "moves")
+        self._tidying = threading.Lock()
         self._signatures: tuple[Version, Mapping[str, Signature]] | None = None
         if serving.version is not None:
             self.metrics.serves(serving.version)
@@ -55,6 +59,14 @@ class Service:
         """Answer what waits, and end the threads."""
         self.batcher.close()
         self._changes.shutdown()
+        self._moves.shutdown()
+
+    def swapped(self, version: Version, old: Version | None) -> None:
+        """Another version answers (`watching.Watcher`); the old one is closed behind the changes that it was sent."""
+        self.metrics.serves(version)
+        if old is not None:
+            with contextlib.suppress(RuntimeError):  # the server is stopping, and its process ends
+                self._changes.submit(old.model.close)
 
     # ------------------------------------------------------------ the version
 
@@ -138,20 +150,27 @@ class Service:
 
     async def update(self, version: Version, body: Any) -> Body:
         """`POST …:update`: add candidates, or replace those that are there; all of the call, or none."""
+        candidates = self._changeable(version)
         asked = parse_update(body, version.model, self.limits)
         vectors = asked.vectors if asked.vectors is not None else await self._encoded(version, asked)
-        candidates = cast(Changeable, version.model.searcher)
-        added = await self._change(candidates.put, asked.ids, np.ascontiguousarray(vectors), asked.attributes)
+        added, size = await self._change(
+            candidates, candidates.put, asked.ids, np.ascontiguousarray(vectors), asked.attributes
+        )
         counts = {"added": added, "updated": len(asked.ids) - added}
-        return {"model_version": str(version.number), **counts, "candidates": candidates.size}
+        return {"model_version": str(version.number), **counts, "candidates": size}
 
     async def remove(self, version: Version, body: Any) -> Body:
         """`POST …:remove`: those that are there; the others are named, and do no harm."""
+        candidates = self._changeable(version)
         ids = parse_remove(body, self.limits)
-        candidates = cast(Changeable, version.model.searcher)
-        absent = await self._change(candidates.drop, ids)
+        absent, size = await self._change(candidates, candidates.drop, ids)
         counts = {"removed": len(ids) - len(absent), "absent": absent}
-        return {"model_version": str(version.number), **counts, "candidates": candidates.size}
+        return {"model_version": str(version.number), **counts, "candidates": size}
+
+    def _changeable(self, version: Version) -> Changeable:
+        if version.model.changeable is None:
+            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "the candidates of this version cannot be changed")
+        return version.model.changeable
 
     async def _encoded(self, version: Version, asked: Update) -> Any:
         question = Question(
@@ -159,8 +178,18 @@ class Service:
         )
         return (await self.ask(question)).vectors
 
-    async def _change(self, change: Any, *arguments: Any) -> Any:
+    async def _change(self, candidates: Changeable, change: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._changes, change, *arguments)
+            done = await asyncio.get_running_loop().run_in_executor(self._changes, change, *arguments)
         except UserError as error:
             raise of_user_error(error) from None
+        if not self._tidying.locked():
+            self._moves.submit(self._tidy, candidates)
+        return done
+
+    def _tidy(self, candidates: Changeable) -> None:
+        with self._tidying:
+            try:
+                candidates.tidy()
+            except Exception as error:  # changes stay where they are, and are tried again with the next one
+                logs.fault("tidy_failed", error)

@@ -53,7 +53,7 @@ class Watcher:
         load: Callable[[Path], Version],
         *,
         poll_seconds: float,
-        swapped: Callable[[Version], None] = lambda version: None,
+        swapped: Callable[[Version, Version | None], None] = lambda version, old: None,
     ) -> None:
         """Nothing happens before `poll` or `start`.
 
@@ -62,7 +62,7 @@ class Watcher:
             folder: of versions.
             load: reads one.
             poll_seconds: time between looks.
-            swapped: is told of each new version.
+            swapped: is told of each new version, and of the one before.
         """
         self._serving, self._folder, self._load = serving, folder, load
         self._poll_seconds, self._swapped = poll_seconds, swapped
@@ -110,11 +110,12 @@ class Watcher:
             logs.fault("version_failed", error, version=number)
             self._refuse(mark, f"{type(error).__name__} while it was loaded")
             return False
+        old = self._serving.version
         self._serving.swap(version)
         self._current = mark
         logs.say("version_serves", version=number, candidates=version.model.searcher.size)
-        self._swapped(version)
-        del version
+        self._swapped(version, old)
+        del version, old
         # Frameworks hold their graphs in circles: what nobody asks any more goes now, not when there are many.
         gc.collect()
         return True

@@ -9,7 +9,7 @@ from retrieval_contract.files import versions
 from retrieval_contract.flags import Command
 from retrieval_contract.serving.limits import Limits
 from retrieval_contract.serving.model import Version
-from retrieval_contract.serving.published import load_version, versions_folder
+from retrieval_contract.serving.published import live_folder, load_version, versions_folder
 from retrieval_contract.serving.service import Service
 from retrieval_contract.serving.watching import Serving, Watcher
 from retrieval_contract.stack import Stack
@@ -74,13 +74,14 @@ def watch(stack: Stack, command: Command, service: Service, *, changes: bool) ->
     folder = versions_folder(command.workdir)
     if not versions(folder):
         publish.run(stack, command)
+    live = live_folder(command.workdir) if changes else None
     shown = [name for name in command.values["fields"].split(",") if name] if command.values["fields"] else None
 
     def load(version: Path) -> Version:
-        return load_version(stack, version, settings=command.settings, shown=shown)
+        return load_version(stack, version, settings=command.settings, shown=shown, live=live)
 
     poll_seconds = command.values["poll_seconds"]
-    watcher = Watcher(service.serving, folder, load, poll_seconds=poll_seconds, swapped=service.metrics.serves)
+    watcher = Watcher(service.serving, folder, load, poll_seconds=poll_seconds, swapped=service.swapped)
     if not watcher.poll():
         todo = "see the lines above for the reasons, and publish again"
         raise UserError("not one version can be served", where=str(folder), todo=todo)
