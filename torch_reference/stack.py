@@ -77,8 +77,10 @@ class _TorchReference:
         return TwoTowerEncoders(config, sizes, weights, config.training.device)
 
     def export(self, opened: OpenedRun, kind: str, folder: Path) -> Mapping[str, Any]:
-        """Write a model that serves without this project."""
-        raise UserError("torch_reference exports no model yet", todo="use tfrs_models.export")
+        """Write programs of both towers, what encodes raw features, and the index."""
+        from torch_reference.exported_program.exporting import export
+
+        return export(opened, self.indexes[kind], folder)
 
 
 STACK: Stack = _TorchReference()

@@ -1,9 +1,11 @@
-"""A gated recurrent unit over a history. Letters: B histories, L items, W width of an item."""
+"""A gated recurrent unit over a history. Letters: B histories, L items, W width of an item, X = 3 W of the gates."""
 
 from typing import cast, final
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
+from torch.nn import functional
 
 from torch_reference.layers.pooling import at_last_item
 
@@ -53,5 +55,24 @@ class GruPooling(nn.Module):
 
     def places(self, items_BLW: Tensor, real_BL: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The state behind every item [B, L, W]; at padded places anything finite. Arguments as of `forward`."""
+        if torch.compiler.is_exporting():
+            return self._scanned(items_BLW)
         states_BLW, _ = self._gru(items_BLW)
         return cast(Tensor, states_BLW)
+
+    def _scanned(self, items_BLW: Tensor) -> Tensor:
+        """The same by a scan over the items: in a program, `nn.GRU` would be cut for one length of history."""
+        width, weights = items_BLW.shape[2], [cast(Tensor, weight) for weight in self._gru.all_weights[0]]
+        input_XW, recurrent_XW, input_X, recurrent_X = weights
+
+        def step(state_BW: Tensor, mapped_BX: Tensor) -> tuple[Tensor, Tensor]:
+            recurrent_BX = functional.linear(state_BW, recurrent_XW, recurrent_X)
+            gates = torch.sigmoid(mapped_BX[:, : 2 * width] + recurrent_BX[:, : 2 * width])
+            reset_BW, update_BW = gates[:, :width], gates[:, width:]
+            new_BW = torch.tanh(mapped_BX[:, 2 * width :] + reset_BW * recurrent_BX[:, 2 * width :])
+            state_BW = (1 - update_BW) * new_BW + update_BW * state_BW
+            return state_BW, state_BW.clone()
+
+        mapped_LBX = functional.linear(items_BLW, input_XW, input_X).transpose(0, 1).contiguous()
+        _, states_LBW = scan(step, items_BLW.new_zeros(items_BLW.shape[0], width), mapped_LBX)
+        return states_LBW.transpose(0, 1)

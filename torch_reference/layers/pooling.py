@@ -78,7 +78,7 @@ def steps_back(real_BL: Tensor) -> Tensor:
 def at_last_item(places_BLW: Tensor, real_BL: Tensor) -> Tensor:
     """The vector at the last real place of every list [B, W]; zeros for an empty list."""
     last_B = (real_BL.sum(dim=1) - 1).clamp(min=0)
-    found_BW = places_BLW[torch.arange(len(last_B), device=last_B.device), last_B]
+    found_BW = places_BLW[torch.arange(last_B.shape[0], device=last_B.device), last_B]
     return torch.where(real_BL.any(dim=1, keepdim=True), found_BW, 0)
 
 
