@@ -187,9 +187,9 @@ class LiveIndex:
             UserError: the folder cannot be written, or was replaced by another process; nothing has changed then.
         """
         with self._moving:
-            begun = self._begin_move()
-            if not begun.state.num_pending:
+            if not self.num_pending:
                 return "nothing"
+            begun = self._begin_move()
             grown = self._grown(begun.state)
             self._finish_move(begun, self._rebuilt(begun.state) if grown is None else grown)
             return "compacted" if grown is None else "rebalanced"
@@ -266,9 +266,10 @@ class LiveIndex:
 
     def _finish_move(self, begun: _Begun, base: Index) -> None:
         """Save the new index with a journal of what happened since, and let both take the place of the old ones."""
+        base.measured = _measured_before(begun.state.base)
         with contextlib.ExitStack() as locks:
             with replacing_folder(self._folder) as beside:
-                _save_into(beside, base, _measured_before(begun.state.base))
+                _save_into(beside, base)
                 # From here on updates wait; the old folder has all that were acknowledged.
                 locks.enter_context(self._updating)
                 old = self._writer()
@@ -293,10 +294,10 @@ def _digest(folder: Path) -> str:
         raise UserError(f"the index is gone ({error.strerror})", where=str(folder), todo=todo) from None
 
 
-def _save_into(folder: Path, index: Index, measured: Mapping[str, Any]) -> None:
+def _save_into(folder: Path, index: Index) -> None:
     """Save an index into a folder that is there already."""
     whole = folder / "whole"
-    index.save(whole, measured=measured)
+    index.save(whole)
     for inner in list(whole.iterdir()):
         inner.rename(folder / inner.name)
     whole.rmdir()
