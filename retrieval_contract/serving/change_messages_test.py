@@ -119,7 +119,7 @@ ONE = {"id": "new", "vector": BEST}
         ([{**ONE, "vector": [0, 0, 0, 0, 1e300]}], "vector: entries that are not finite"),
         ([{**ONE, "tilte": "x"}], "candidates[0].tilte: unknown field"),
         ([{"id": "x", "features": {"tast": 1}}], "candidates[0].features.tast: no feature"),
-        ([{"id": "x", "features": {"taste": "sweet"}}], "'taste' is 'sweet'"),
+        ([{"id": "x", "features": {"taste": "sweet"}}], "field 'taste', row 0: text where a number"),
         ([{**ONE, "attributes": {"color": ["red"]}}], "candidates[0].attributes.color: candidates have no attribute"),
         ([{**ONE, "attributes": {"colour": [1.5]}}], "candidates[0].attributes.colour[0]: number 1.5"),
         ([{**ONE, "attributes": {"colour": ["red"]}}], "colour"),

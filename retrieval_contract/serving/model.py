@@ -56,7 +56,8 @@ class Changeable(Searcher, Protocol):
         Args:
             ids: distinct [B].
             vectors: [B, D].
-            attributes: by name, for every candidate a text, a list of texts, or None; None leaves those that are there theirs.
+            attributes: by name, for every candidate a text, a list of texts, or None; without any, those that are
+                there keep theirs.
 
         Returns:
             How many were added, and how many candidates there are now.

@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from retrieval_contract import config
 from retrieval_contract.arrays import BoolArray, Float32Array, Vectors
-from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.attributes import Attributes, Filter
 from retrieval_contract.indexes.exact import ExactIndex
 from retrieval_contract.indexes.live import LiveIndex
 from retrieval_contract.indexes.live_state import Found
 from retrieval_contract.serving.model import Columns, Version
 from retrieval_contract.serving.raw_inputs import RawInput
+from retrieval_contract.serving.raw_rows import RawRows
 from retrieval_contract.serving.searchers import IndexSearcher, LiveSearcher
 
 DIM = 5
@@ -70,18 +70,14 @@ class PlantedModel:
 
     def encode_queries(self, columns: Columns, num_rows: int) -> tuple[Float32Array, BoolArray]:
         """The query's own vector where its id is known; else [0, 0, 0, 0, age], zeros without an age."""
+        rows = RawRows(self.query_inputs, columns, num_rows=num_rows)
+        rows.lists("likes")
         vectors, known = np.zeros((num_rows, DIM), np.float32), np.zeros(num_rows, np.bool_)
-        for name, values in columns.items():
-            for row, value in enumerate(values):
-                fits = {"query_id": (str, bytes), "age": (int, float), "likes": list}[name]
-                if value is not None and not isinstance(value, fits):
-                    raise UserError(f"{name!r} is {value!r}", where=f"features, row {row}")
-        for row in range(num_rows):
-            number = self.query_row((columns.get("query_id") or [None] * num_rows)[row])
+        vectors[:, 4] = np.nan_to_num(rows.numbers("age")).clip(-1e9, 1e9)
+        for row, query_id in enumerate(rows.texts("query_id")):
+            number = self.query_row(query_id)
             if number is not None:
                 vectors[row], known[row] = self.encode_known([number])[0], True
-            else:
-                vectors[row, 4] = (columns.get("age") or [None] * num_rows)[row] or 0
         return vectors, known
 
     def encode_known(self, query_rows: Sequence[int]) -> Float32Array:
@@ -92,9 +88,8 @@ class PlantedModel:
                 vectors[place, row % 4], vectors[place, 4] = 1, 1
         return vectors
 
-    def query_row(self, query_id: str | bytes | None) -> int | None:
+    def query_row(self, query_id: str | None) -> int | None:
         """The number behind the `u`."""
-        query_id = query_id.decode() if isinstance(query_id, bytes) else query_id
         known = query_id is not None and query_id[:1] == "u" and query_id[1:].isdecimal()
         row = int(query_id[1:]) if known and query_id is not None else self.num_queries
         return row if row < self.num_queries else None
@@ -105,11 +100,11 @@ class PlantedModel:
 
     def encode_candidates(self, columns: Columns, num_rows: int) -> Float32Array:
         """The taste that is given; 100 in what everybody likes."""
+        rows = RawRows(self.candidate_inputs, columns, num_rows=num_rows)
+        rows.texts("colour")
         vectors = np.zeros((num_rows, DIM), np.float32)
-        for row, taste in enumerate(columns.get("taste", [])):
-            if taste is not None and not isinstance(taste, int | float):
-                raise UserError(f"'taste' is {taste!r}", where=f"features, row {row}")
-            vectors[row, int(taste or 0) % 4], vectors[row, 4] = 1, 100
+        tastes = np.nan_to_num(rows.numbers("taste")).clip(-1e9, 1e9)
+        vectors[np.arange(num_rows), tastes.astype(int) % 4], vectors[:, 4] = 1, 100
         return vectors
 
     def popular(self, k: int, excluded_ids: Sequence[str], wanted: Filter | None) -> Found:

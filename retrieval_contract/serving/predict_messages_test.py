@@ -82,7 +82,7 @@ VECTORS = [[0.0] * 5]
         ({"inputs": {**COLUMNS, "ages": [1]}}, "ages: signature serving_default has no input 'ages'; did you mean"),
         ({"inputs": {"query_id": ["u1"], "k": 3}}, "age: missing"),
         ({"inputs": {**COLUMNS, "age": 0}}, "age: number 0 where a list"),
-        ({"inputs": {**COLUMNS, "age": ["old"]}}, "'age' is 'old' [features, row 0]"),
+        ({"inputs": {**COLUMNS, "age": ["old"]}}, "field 'age', row 0: text where a number"),
         ({"inputs": {**COLUMNS, "age": [0, 1]}}, "age: 2 rows where query_id has 1"),
         ({"inputs": {"query_id": [], "age": [], "likes": [], "k": 3}}, "query_id: no rows"),
         ({"inputs": {name: [None] * 9 for name in COLUMNS} | {"k": 1}}, "query_id: 9 entries, and 8 are allowed"),

@@ -50,7 +50,7 @@ def test_the_answer_says_what_it_rests_on(client):
         ({"query_id": None}, "query_id: null"),
         ({"features": []}, "features: list"),
         ({"features": {"ages": 3}}, "features.ages: no feature 'ages'; did you mean 'age'?"),
-        ({"features": {"age": "old"}}, "'age' is 'old'"),
+        ({"features": {"age": "old"}}, "field 'age', row 0: text where a number"),
         ({"query_id": "u1", "k": 0}, "k: 0"),
         ({"query_id": "u1", "k": None}, "k: null"),
         ({"query_id": "u1", "exclude_seen": 1}, "exclude_seen: number 1"),
