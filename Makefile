@@ -43,6 +43,7 @@ bench: $(READY) ## the measured ratios, as raw lines under benchmarks/results
 	$(BIN)/python -m benchmarks.input_pipeline --quick
 	$(BIN)/python -m benchmarks.train_throughput --quick
 	$(BIN)/python -m benchmarks.negatives --quick
+	$(BIN)/python -m benchmarks.serving_latency --quick
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

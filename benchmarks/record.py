@@ -20,7 +20,17 @@ from retrieval_contract.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 """Where the committed raw lines are."""
-PACKAGES = ("numpy", "scipy", "tensorflow", "tf_keras", "tensorflow-recommenders", "torch", "threadpoolctl")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "tensorflow",
+    "tf_keras",
+    "tensorflow-recommenders",
+    "scann",
+    "torch",
+    "faiss-cpu",
+    "threadpoolctl",
+)
 """Packages whose versions a line names."""
 
 

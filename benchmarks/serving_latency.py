@@ -1,0 +1,177 @@
+"""How long does one query take, and how much of the truth does it find, here and in the tools that this builds on?
+
+    python -m benchmarks.serving_latency [--quick] [--results FOLDER]
+
+100 results of one query, 50 seen candidates left out, ids and not rows: our indexes (`Index.search`) over ScaNN, FAISS
+and plain TensorFlow operations, beside TFRS's ScaNN layer with its defaults and ScaNN's own searcher. All are built in
+one process and take turns, query by query, each on one thread. Vectors: `serving_vectors`, width 128, 1 million
+candidates, with `--quick` 200,000. No time is printed before the recall is known and our indexes hold theirs.
+
+The last line is one JSON object.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import threadpoolctl
+
+from benchmarks import record
+from benchmarks.serving_contestants import Asked, Contestant, index_of, load_frameworks, raw_scann, tfrs_layer
+from benchmarks.serving_vectors import LATENT, draw
+from retrieval_contract import config
+from retrieval_contract.arrays import Float32Array, Int32Array, Vectors
+from retrieval_contract.indexes.exact import ExactIndex
+
+NAME = "serving_latency"
+K, NUM_EXCLUDED, DIM = 100, 50, 128
+SEEN_AMONG = 300
+"""What is left out is drawn from so many of a query's best: people have seen what suits them."""
+LEAST_RECALL: Mapping[str, float] = {"scann": 0.98, "faiss": 0.98, "partitioned": 0.95}
+"""Recall that our indexes must hold before a time is printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What is asked, and what is true."""
+
+    asked: Asked
+    truth: Int32Array
+    """Rows of each query's best, the excluded ones left out [Q, K]."""
+
+
+def problem(vectors: Vectors, queries: Float32Array, *, seed: int) -> Problem:
+    """Find each query's best by exact search, and draw what it has seen from them."""
+    index = ExactIndex.build(vectors, config.Index())
+    rows_QM = index.search(queries, SEEN_AMONG, weights_digest=vectors.weights_digest).rows
+    order_QM = np.random.default_rng(seed).random(rows_QM.shape).argsort(axis=1)
+    seen_QM = np.take_along_axis(rows_QM, order_QM[:, :NUM_EXCLUDED], axis=1)
+    is_seen_QM = np.zeros(rows_QM.shape, np.bool_)
+    np.put_along_axis(is_seen_QM, order_QM[:, :NUM_EXCLUDED], values=True, axis=1)
+    # A stable sort puts what was not seen first, still by rank.
+    left_QK = np.take_along_axis(rows_QM, np.argsort(is_seen_QM, axis=1, kind="stable")[:, :K], axis=1)
+    return Problem(asked=Asked(vectors=vectors, queries=queries, excluded=seen_QM, k=K), truth=left_QK)
+
+
+def recalls(contestant: Contestant, problem: Problem) -> list[float]:
+    """Share of the true best that each query is given.
+
+    Raises:
+        AssertionError: one of our indexes returns an excluded candidate, one twice, or fewer than there are.
+    """
+    ids, found = problem.asked.vectors.ids, []
+    for place, truth_K in enumerate(problem.truth):
+        given = contestant.answer(place)
+        if contestant.name in LEAST_RECALL:
+            barred = {ids[row] for row in problem.asked.excluded[place].tolist()}
+            assert len(set(given) - barred) == len(given) == K, f"{contestant.name}, query {place}: not {K} that count"
+        found.append(len({ids[row] for row in truth_K.tolist()} & set(given)) / K)
+    return found
+
+
+def check(found: Mapping[str, Sequence[float]]) -> None:
+    """Make sure that our indexes hold the recall that their times are claimed at.
+
+    Args:
+        found: recall of each query, by contestant.
+
+    Raises:
+        AssertionError: one does not.
+    """
+    for name, least in LEAST_RECALL.items():
+        reached = float(np.mean(found[name]))
+        assert reached >= least, f"{name} finds {reached:.4f} of the best {K}, not {least}"
+
+
+def measure(contestants: Sequence[Contestant], num_queries: int) -> dict[str, record.Times]:
+    """Time every query of every contestant, taking turns; who comes first changes from query to query."""
+    times = {contestant.name: record.Times() for contestant in contestants}
+    with threadpoolctl.threadpool_limits(limits=1):
+        for place in range(num_queries):
+            first = place % len(contestants)
+            for contestant in (*contestants[first:], *contestants[:first]):
+                times[contestant.name].take(lambda answer=contestant.answer, at=place: answer(at))  # type: ignore[misc]
+    return times
+
+
+def settings_of(num_candidates: int) -> list[config.Index]:
+    """What our indexes are built with: defaults where they reach the recall."""
+    lists = 2 * round(math.sqrt(num_candidates))
+    return [
+        config.Index(backend="scann"),
+        config.Index(backend="faiss", faiss_factory=f"IVF{lists},Flat", faiss_nprobe=lists // 12),
+        config.Index(backend="partitioned"),
+    ]
+
+
+def build_all(asked: Asked) -> list[Contestant]:
+    """Everyone, one after the other."""
+    builds: list[Callable[[Asked], Contestant]] = [
+        *(partial(index_of, settings) for settings in settings_of(len(asked.vectors.ids))),
+        tfrs_layer,
+        raw_scann,
+    ]
+    contestants: list[Contestant] = []
+    for build in builds:
+        contestants.append(build(asked))
+        print(f"{contestants[-1].name} built in {contestants[-1].build_seconds:.1f} s", file=sys.stderr, flush=True)
+    return contestants
+
+
+def summary(times: record.Times, found: Sequence[float]) -> dict[str, float]:
+    """What the last line says of a contestant."""
+    p50, p99 = np.percentile(times.wall, [50, 99])
+    return {
+        f"recall@{K}": round(float(np.mean(found)), 4),
+        "p50_ms": round(1e3 * p50, 3),
+        "p99_ms": round(1e3 * p99, 3),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build, verify, measure, write the raw lines, print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="200,000 candidates, in under a minute")
+    parser.add_argument("--results", type=Path, default=record.RESULTS)
+    parser.add_argument("--candidates", type=int, help="another number of them")
+    parser.add_argument("--queries", type=int, default=500)
+    flags = parser.parse_args(arguments)
+    num_candidates = flags.candidates or (200_000 if flags.quick else 1_000_000)
+    load_frameworks()
+    began = time.perf_counter()
+    drawn = draw(num_candidates, flags.queries, DIM, seed=0)
+    ids = tuple(f"item-{row}" for row in range(num_candidates))
+    asked = problem(Vectors(ids=ids, values=drawn.candidates, weights_digest="0" * 64), drawn.queries, seed=0)
+    contestants = build_all(asked.asked)
+    found = {contestant.name: recalls(contestant, asked) for contestant in contestants}
+    check(found)
+    times = measure(contestants, flags.queries)
+    shared = {"candidates": num_candidates, "dim": DIM, "latent": LATENT, "k": K, "excluded": NUM_EXCLUDED}
+    lines = [
+        record.line(
+            NAME,
+            f"{contestant.name}, {num_candidates:,} candidates",
+            times[contestant.name],
+            settings={**shared, **contestant.settings},
+            seed=0,
+            recall=found[contestant.name],
+            num_bytes=contestant.num_bytes,
+            build_seconds=contestant.build_seconds,
+        )
+        for contestant in contestants
+    ]
+    record.append(flags.results / f"{NAME}.jsonl", lines)
+    figures = {name: summary(times[name], found[name]) for name in times}
+    print(f"{time.perf_counter() - began:.1f} s in all", file=sys.stderr)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
