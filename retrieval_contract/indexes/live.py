@@ -163,7 +163,7 @@ class LiveIndex:
         self._change("add", ids, vectors, attributes)
 
     def update(self, ids: Sequence[str], vectors: Any, attributes: Mapping[str, Sequence[Any]] | None = None) -> None:
-        """Replace the vectors of candidates that are here, all or none; without `attributes` they keep theirs.
+        """Replace the vectors of candidates that are here, all or none; attributes that are not given are kept.
 
         Raises:
             UserError: as `add`, and an id that is not here.

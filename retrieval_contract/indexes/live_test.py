@@ -159,9 +159,11 @@ def test_attributes_are_kept_replaced_or_missing(live):
         move()
         assert best({"genre": ["drama"]}) == [first]
         assert best({"genre": ["1994"]}) == [second]
+        assert best({"genre": ["1994"], "tags": ["c"]}) == [second], "what an update does not give is kept"
         assert best({"tags": ["z"]}) == ["some"]
         assert best({"tags": ["a"]}) == ["some", first]
-        assert best({"tags": ["c"]}) == [], "what is not given is missing"
+        assert best({"tags": ["c"]}) == [second]
+        assert best({"genre": ["drama", "noir"]}) == [first], "what an addition does not give is missing"
         assert best({}) == ["some", "none", second]
 
 

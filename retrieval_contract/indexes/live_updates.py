@@ -47,7 +47,8 @@ def checked_update(
             raise UserError(what, where=f"ids, place {place:,}", todo=todo)
     num_vectors = 0 if op == "remove" else len(ids)
     values = _checked_values(vectors, num_vectors, state.base.dim)
-    return Update(op=op, ids=tuple(ids), values=values, attributes=_checked_attributes(state, attributes, num_vectors))
+    given = None if attributes is None else _checked_attributes(state, op, ids, attributes)
+    return Update(op=op, ids=tuple(ids), values=values, attributes=given)
 
 
 def _check_ids(ids: Sequence[str]) -> None:
@@ -86,22 +87,26 @@ def _checked_values(vectors: Any, num_vectors: int, dim: int) -> Float32Array:
 
 
 def _checked_attributes(
-    state: State, attributes: Mapping[str, Sequence[Any]] | None, num_vectors: int
-) -> dict[str, list[Any]] | None:
-    """Every attribute of the index, in its form; one that is not given is missing."""
-    if attributes is None:
-        return None
+    state: State, op: Op, ids: Sequence[str], attributes: Mapping[str, Sequence[Any]]
+) -> dict[str, list[Any]]:
+    """Every attribute of the index, in its form; one that is not given is kept by an update, and else missing."""
     schema = state.base.attributes.table.schema
     for name, values in attributes.items():
         if name not in schema.names:
             todo = nearest(name, schema.names)
             raise UserError(f"candidates have no attribute {name!r}", where="attributes", todo=todo)
-        if isinstance(values, str) or len(values) != num_vectors:
-            what = f"attribute {name!r} has {len(values):,} entries for {num_vectors:,} ids"
+        if isinstance(values, str) or len(values) != len(ids):
+            what = f"attribute {name!r} has {len(values):,} entries for {len(ids):,} ids"
             raise UserError(
                 what, where=f"attributes, {name}", todo="give one entry for each id, None where it has none"
             )
-    return {field.name: _as_stored(attributes.get(field.name, [None] * num_vectors), field) for field in schema}
+    kept = [state.attributes_of(id_) if op == "update" else (None,) * len(schema) for id_ in ids]
+    return {
+        field.name: _as_stored(attributes[field.name], field)
+        if field.name in attributes
+        else [entry[column] for entry in kept]
+        for column, field in enumerate(schema)
+    }
 
 
 def _as_stored(values: Sequence[Any], field: pa.Field) -> list[Any]:
