@@ -11,6 +11,7 @@ a published folder holds never changes. Where updates of candidates are taken, t
 `RUN/live/N-…`, named by the manifest's digest: a number that comes back with another content has another copy.
 """
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,7 +107,7 @@ def load_version(
     kind, number = stack.indexes[backend], int(folder.name)
     if live is None:
         return Version(number=number, model=RunModel(opened, kind.load(folder / INDEX), shown=shown))
-    copy = live / f"{number}-{manifest['sha256'][:12]}"
+    copy = live / f"{number}-{hashlib.sha256(fingerprint(folder) or b'').hexdigest()[:12]}"
     if not copy.is_dir():
         with replacing_folder(copy) as beside:
             shutil.copytree(folder / INDEX, beside, dirs_exist_ok=True)
