@@ -56,7 +56,9 @@ def run(stack: Stack, command: Command) -> None:
     kind = index_class(stack, backend)
     opened = open_run(stack, config, Workdir(command.workdir))
     if command.values["all"]:
-        answer_all(opened, open_index(kind, opened, backend), backend, command)
+        index = open_index(kind, opened, backend)
+        check_same_catalogue(opened, index)
+        answer_all(opened, index, backend, command)
     else:
         answer_one(opened, kind, backend, command)
 
@@ -117,6 +119,7 @@ def answer_one(opened: OpenedRun, kind: type[Index], backend: str, command: Comm
     query_id, k, exclude_seen = (command.values[name] for name in ("query_id", "k", "exclude_seen"))
     note_unseen_query(opened, query_id)
     index = open_index(kind, opened, backend)
+    check_same_catalogue(opened, index)
     # The first call pays for compilation and for what is gathered once; only the second one's times mean anything.
     recommend(opened, index, query_id, k, exclude_seen=exclude_seen)
     answer = recommend(opened, index, query_id, k, exclude_seen=exclude_seen)
@@ -151,6 +154,18 @@ def open_index(kind: type[Index], opened: OpenedRun, backend: str) -> Index:
     if backend == "exact":
         return kind.build(opened.candidate_vectors(), opened.config.index, opened.attributes())
     raise UserError(f"no {backend} index yet", where=str(folder), todo=f"run build_index --backend={backend} first")
+
+
+def check_same_catalogue(opened: OpenedRun, index: Index) -> None:
+    """Make sure that a row means the same candidate in both: titles and what a query has seen go by it.
+
+    Raises:
+        UserError: candidates were added to one of them, or the data changed.
+    """
+    ids = opened.prepared.candidates.ids
+    if index.ids != ids:
+        what = f"the index holds other candidates ({index.size:,}) than the data ({len(ids):,})"
+        raise UserError(what, where=str(opened.workdir.indexes), todo="run build_index again")
 
 
 def recommend(opened: OpenedRun, index: Index, query_id: str, k: int, *, exclude_seen: bool) -> Answer:
