@@ -33,7 +33,8 @@ RECORD = struct.Struct("<4sQII")
 TEXT = struct.Struct("<Q")
 
 
-Op = Literal["add", "update", "remove"]
+Op = Literal["add", "update", "put", "remove"]
+"""`put` adds what is not there and updates what is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,8 @@ from retrieval_contract.manifest import NAME as MANIFEST
 
 JOURNAL = "updates.journal"
 MOST_FORGOTTEN = 0.25
-"""Share of the rows that may be forgotten ones, whose vectors take memory, before `rebalance` builds anew."""
+"""Share of the rows that may be forgotten ones before `rebalance` builds anew: they take memory, and time where the
+structure goes on proposing them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,14 @@ class LiveIndex:
         """
         self._change("update", ids, vectors, attributes)
 
+    def put(self, ids: Sequence[str], vectors: Any, attributes: Mapping[str, Sequence[Any]] | None = None) -> None:
+        """Add candidates that are not here and update those that are, all or none.
+
+        Raises:
+            UserError: as `add`, but for ids that are here.
+        """
+        self._change("put", ids, vectors, attributes)
+
     def remove(self, ids: Sequence[str]) -> None:
         """Remove candidates, all or none.
 
@@ -250,8 +259,8 @@ class LiveIndex:
             return None
         copy = read_steadily(self._folder, type(base).load)
         self._check_same()
-        if dead_rows.size and not copy.forget(dead_rows):
-            return None
+        if dead_rows.size:
+            copy.forget(dead_rows)
         if not state.added:
             return copy
         values_MD = np.stack([entry.vector for entry in state.added.values()])

@@ -109,7 +109,8 @@ class Pair:
         """Other vectors for candidates that are here."""
         ids, values_MD = self.some_ids(num), self.some_vectors(num)
         genres = self.genres(num) if with_genres else None
-        self.live.update(ids, values_MD, None if genres is None else {"genre": genres})
+        change = self.live.put if num % 2 else self.live.update
+        change(ids, values_MD, None if genres is None else {"genre": genres})
         self.catalogue.put(ids, values_MD, genres)
 
     def remove(self, num: int) -> None:

@@ -77,13 +77,13 @@ class State:
         living_N = np.ones(self.base.size, np.bool_) if self.living_N is None else self.living_N.copy()
         added = dict(self.added)
         for update in updates:
-            kept = {} if update.op == "remove" else _entries(update, self, added)
+            kept = {} if update.op == "remove" else self._entries(update, living_N, added)
             for id_ in update.ids:
                 held = added.pop(id_, None) is not None
                 row = self.row_of.get(id_)
                 if not held and row is not None and living_N[row]:
                     living_N[row], held = False, True
-                assert held != (update.op == "add"), f"{update.op} of {id_!r} does not fit"
+                assert update.op == "put" or held != (update.op == "add"), f"{update.op} of {id_!r} does not fit"
             added.update(kept)
         return State(self.base, self.row_of, None if living_N.all() else living_N, added)
 
@@ -106,14 +106,14 @@ class State:
 
     def __contains__(self, id_: str) -> bool:
         """True where a candidate can be found."""
-        return id_ in self.added or self._living_row(id_) is not None
+        return id_ in self.added or self._living_row(id_, self.living_N) is not None
 
     def attributes_of(self, id_: str) -> tuple[Any, ...]:
-        """One entry for each attribute's name, of a candidate that is here."""
+        """One entry for each attribute's name; of a candidate that is not here, None."""
         if id_ in self.added:
             return self.added[id_].attributes
-        row = self.row_of[id_]
-        return tuple(column[row].as_py() for column in self.base.attributes.table.columns)
+        row = self._living_row(id_, self.living_N)
+        return (None,) * len(self.base.attributes.names) if row is None else self._stored_attributes(row)
 
     def living_rows(self) -> Int32Array:
         """Rows of the big index that count."""
@@ -176,9 +176,29 @@ class State:
             found.append((self.delta.ids, top))
         return _joined(found, k)
 
-    def _living_row(self, id_: str) -> int | None:
+    def _living_row(self, id_: str, living_N: BoolArray | None) -> int | None:
         row = self.row_of.get(id_)
-        return row if row is not None and (self.living_N is None or self.living_N[row]) else None
+        return row if row is not None and (living_N is None or living_N[row]) else None
+
+    def _entries(self, update: Update, living_N: BoolArray, added: Mapping[str, Entry]) -> dict[str, Entry]:
+        """What an update adds; without attributes a candidate that is there keeps its own, a new one has none."""
+        names = self.base.attributes.names
+        entries = {}
+        for place, id_ in enumerate(update.ids):
+            row = self._living_row(id_, living_N)
+            if update.attributes is not None:
+                attributes = tuple(update.attributes[name][place] for name in names)
+            elif id_ in added:
+                attributes = added[id_].attributes
+            elif row is not None:
+                attributes = self._stored_attributes(row)
+            else:
+                attributes = (None,) * len(names)
+            entries[id_] = Entry(update.values[place], attributes)
+        return entries
+
+    def _stored_attributes(self, row: int) -> tuple[Any, ...]:
+        return tuple(column[row].as_py() for column in self.base.attributes.table.columns)
 
     def _base_rows(self, ids: Sequence[str]) -> Int32Array:
         return _rows(self.row_of, ids)
@@ -187,21 +207,6 @@ class State:
 def _rows(row_of: Mapping[str, int], ids: Sequence[str]) -> Int32Array:
     """Rows of the ids that are known; what is not here need not be excluded."""
     return np.array([row_of[id_] for id_ in ids if id_ in row_of], np.int32)
-
-
-def _entries(update: Update, state: State, added: Mapping[str, Entry]) -> dict[str, Entry]:
-    """What an addition or an update adds; without attributes a candidate keeps its own, a new one has none."""
-    names = state.base.attributes.names
-    entries = {}
-    for place, id_ in enumerate(update.ids):
-        if update.attributes is not None:
-            attributes = tuple(update.attributes[name][place] for name in names)
-        elif update.op == "add":
-            attributes = (None,) * len(names)
-        else:
-            attributes = added[id_].attributes if id_ in added else state.attributes_of(id_)
-        entries[id_] = Entry(update.values[place], attributes)
-    return entries
 
 
 def _exact(base: Index, added: Mapping[str, Entry]) -> ExactIndex:

@@ -167,6 +167,21 @@ def test_attributes_are_kept_replaced_or_missing(live):
         assert best({}) == ["some", "none", second]
 
 
+def test_put_adds_what_is_not_there_and_updates_what_is(live, folder):
+    first, second = live.ids[:2]
+    live.add(["a"], _row(10), {"genre": ["western"]})
+    live.remove([second])
+    live.put([first, "a", "b", second], np.concatenate([_row(50), _row(60), _row(70), _row(80)]))
+    for index in (live, LiveIndex.open(folder, ExactIndex)):
+        assert index.size == 602
+        assert _ask(index, _row(1), 4) == [second, "b", "a", first]
+        assert _ask(index, _row(1), filters=[{"genre": ["western"]}]) == ["a"]
+        assert _ask(index, _row(1), filters=[{"genre": ["drama"]}]) == [first]
+        assert _ask(index, _row(1), filters=[{"genre": ["noir"]}]) != [second], "what was removed comes back without"
+    with pytest.raises(UserError, match="stands twice"):
+        live.put(["c", "c"], np.ones((2, 32)))
+
+
 def test_several_vectors_a_query(live):
     live.add(["a", "b"], np.concatenate([_row(50), _row(0, 50)]))
     found = live.search(np.stack([_row(1), _row(0, 2)], axis=1), 2, weights_digest=DIGEST)

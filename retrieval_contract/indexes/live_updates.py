@@ -41,13 +41,13 @@ def checked_update(
     """
     _check_ids(ids)
     for place, id_ in enumerate(ids):
-        if (id_ in state) == (op == "add"):
+        if op != "put" and (id_ in state) == (op == "add"):
             what = f"candidate {id_!r} is {'already' if op == 'add' else 'not'} in the index"
             todo = "update it instead" if op == "add" else "add it first" if op == "update" else "leave it out"
             raise UserError(what, where=f"ids, place {place:,}", todo=todo)
     num_vectors = 0 if op == "remove" else len(ids)
     values = _checked_values(vectors, num_vectors, state.base.dim)
-    given = None if attributes is None else _checked_attributes(state, op, ids, attributes)
+    given = None if attributes is None else _checked_attributes(state, ids, attributes)
     return Update(op=op, ids=tuple(ids), values=values, attributes=given)
 
 
@@ -87,9 +87,9 @@ def _checked_values(vectors: Any, num_vectors: int, dim: int) -> Float32Array:
 
 
 def _checked_attributes(
-    state: State, op: Op, ids: Sequence[str], attributes: Mapping[str, Sequence[Any]]
+    state: State, ids: Sequence[str], attributes: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[Any]]:
-    """Every attribute of the index, in its form; one that is not given is kept by an update, and else missing."""
+    """Every attribute of the index, in its form; of what is not given a candidate that is here keeps its own."""
     schema = state.base.attributes.table.schema
     for name, values in attributes.items():
         if name not in schema.names:
@@ -100,7 +100,7 @@ def _checked_attributes(
             raise UserError(
                 what, where=f"attributes, {name}", todo="give one entry for each id, None where it has none"
             )
-    kept = [state.attributes_of(id_) if op == "update" else (None,) * len(schema) for id_ in ids]
+    kept = [state.attributes_of(id_) for id_ in ids]
     return {
         field.name: _as_stored(attributes[field.name], field)
         if field.name in attributes

@@ -284,12 +284,11 @@ class Index(abc.ABC):
         Not for use beside searches: whoever owns the index keeps them apart.
 
         Returns:
-            False, and nothing done, where the structure cannot.
+            False where the structure goes on proposing them: they are dropped afterwards, and searches ask for more.
         """
-        if not self._forget(rows_M):
-            return False
+        dropped = self._forget(rows_M)
         self._retire(rows_M)
-        return True
+        return dropped
 
     def _retire(self, rows_M: Int32Array) -> None:
         """Mark rows as forgotten, and take their ids away: ids stay distinct when one of them comes back."""
