@@ -146,6 +146,21 @@ class Service:
         except UserError as error:
             raise of_user_error(error) from None
 
+    def ask_and_wait(self, question: Question, seconds: float) -> Answer:
+        """Do what `ask` does, in a thread that may wait.
+
+        Raises:
+            Refusal: as `ask`.
+        """
+        future = self.batcher.submit(question)
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            future.cancel()
+            raise Refusal(HTTPStatus.GATEWAY_TIMEOUT, f"no answer after {seconds:g} s") from None
+        except UserError as error:
+            raise of_user_error(error) from None
+
     # ------------------------------------------------------------ changes
 
     async def update(self, version: Version, body: Any) -> Body:
