@@ -20,7 +20,5 @@ def test_an_index_whose_rows_are_not_the_datas_is_refused(tmp_path):
     swapped = (vectors.ids[1], vectors.ids[0], *vectors.ids[2:])
     fewer = replace(vectors, ids=vectors.ids[1:], values=vectors.values[1:])
     for other in (replace(vectors, ids=swapped), fewer):
-        with pytest.raises(
-            UserError, match=r"the index holds other candidates .* than the data .50.*build_index again"
-        ):
+        with pytest.raises(UserError, match=r"holds other candidates .* than the data .50.*build_index again"):
             check_same_catalogue(opened, ExactIndex.build(other, opened.config.index))
