@@ -15,6 +15,7 @@ VERBS = ("train", "evaluate", "embed", "build_index", "recommend", "export", "pu
 MAX_VERB_LINES = 60
 
 FILES_OF_ONE_STACK: Mapping[str, str] = {
+    "tfrs_models/grpc_server.py": "gRPC messages of TF Serving are TensorFlow's; the other server speaks REST alone",
     "tfrs_models/indexes/scann_index.py": "ScaNN is a TensorFlow library",
     "tfrs_models/indexes/scann_structure.py": "ScaNN is a TensorFlow library",
     **dict.fromkeys(
@@ -23,8 +24,7 @@ FILES_OF_ONE_STACK: Mapping[str, str] = {
             "tfrs_models/indexes/partition_blocks.py",
             "tfrs_models/indexes/partition_scan.py",
             "tfrs_models/indexes/partitioned_index.py",
-            "tfrs_models/grpc_server.py": "TF Serving's gRPC messages are TensorFlow's; PyTorch's server speaks REST alone",
-    "tfrs_models/indexes/partitioned_search.py",
+            "tfrs_models/indexes/partitioned_search.py",
             "tfrs_models/indexes/partitions.py",
             "tfrs_models/indexes/products.py",
         ),
