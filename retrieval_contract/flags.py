@@ -44,7 +44,7 @@ _TEXT: dict[str, tuple[Any, str]] = {
     ),
     "query_id": ("", "Raw id of the query; this or --all."),
     "out": ("", "Parquet file that --all writes; parts lie beside it until it is whole."),
-    "kind": (None, "Search of the exported model; the default is the run's index.backend."),
+    "kind": (None, "Search of the exported model; the default is what tuning chose, else the run's index.backend."),
     "export_dir": ("", "Folder of the model's versions, in which the next one is made. Required."),
 }
 _WHOLE = {

@@ -81,7 +81,7 @@ def chosen_backend(config: RunConfig, command: Command) -> str:
     Raises:
         UserError: what tuning has left is damaged.
     """
-    if command.values["backend"]:
+    if command.values.get("backend"):
         return str(command.values["backend"])
     if any(setting.startswith("index.backend=") for setting in command.settings):
         return config.index.backend

@@ -11,6 +11,7 @@ from retrieval_contract.manifest import write_manifest
 from retrieval_contract.runs.opened import OpenedRun, open_run
 from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.stack import Stack
+from retrieval_contract.verbs.build_index import chosen_backend
 from retrieval_contract.verbs.command import run_command
 
 KIND = "export"
@@ -26,7 +27,7 @@ def run(stack: Stack, command: Command) -> None:
     """Write the next version."""
     parent = checked_export_dir(command)
     config = saved_config(command)
-    kind = checked_kind(stack, command.values["kind"] or config.index.backend)
+    kind = checked_kind(stack, command.values["kind"] or chosen_backend(config, command))
     opened = open_run(stack, config, Workdir(command.workdir))
     folder = write_version(stack, opened, kind, parent)
     print(f"{kind} model of {len(opened.prepared.candidates.ids):,} candidates written to {folder}")

@@ -28,6 +28,8 @@ class ExactSearch(tf.Module):
         super().__init__()
         self.values_ND = tf.Variable(values_ND, trainable=False, dtype=tf.float32, name="candidate_vectors")
         self.size: int = self.values_ND.shape[0]
+        # Called from several branches: as a function it stands in the graph once.
+        self._search_once = tf.function(self._search, autograph=False, reduce_retracing=True)
 
     def __call__(
         self,
@@ -49,7 +51,7 @@ class ExactSearch(tf.Module):
         def search(parts: list[tf.Tensor]) -> Found:
             parts = list(parts)
             queries, excluded = parts.pop(0), parts.pop(0) if excluded_BX is not None else None
-            return self._search(queries, k, excluded, parts.pop(0) if allowed_BN is not None else None)
+            return self._search_once(queries, k, excluded, parts.pop(0) if allowed_BN is not None else None)
 
         most = max(1, CHUNK_BYTES // (4 * self.size * (queries_BID.shape[1] or 1)))
         return tf.cond(

@@ -13,8 +13,11 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from retrieval_contract import config
 from retrieval_contract.errors import UserError
-from retrieval_contract.indexes.attributes import Attributes
+from retrieval_contract.indexes.protocol import KIND as INDEX
+from retrieval_contract.indexes.saved import read_settings
+from retrieval_contract.manifest import read_manifest
 from retrieval_contract.runs.opened import OpenedRun
 from retrieval_contract.weights.archive import read_weights
 from retrieval_contract.weights.names import parameter_table
@@ -54,7 +57,8 @@ def export(opened: OpenedRun, kind: str, folder: Path) -> dict[str, Any]:
     except tf.errors.OpError as error:
         what = f"cannot write the model ({error.message})"
         raise UserError(what, where=str(folder), todo="free some space and run again") from None
-    return {"signatures": signatures, "filters": retriever.filter_inputs, **_needs(kind)}
+    settings = search_settings(opened, kind).model_dump(mode="json")
+    return {"signatures": signatures, "filters": retriever.filter_inputs, "settings": settings, **_needs(kind)}
 
 
 def build_retriever(opened: OpenedRun, kind: str) -> Retriever:
@@ -63,12 +67,12 @@ def build_retriever(opened: OpenedRun, kind: str) -> Retriever:
     Raises:
         UserError: the run's files do not fit, or this machine cannot build the kind.
     """
-    config, prepared = opened.config, opened.prepared
-    weights, digest = read_weights(opened.workdir.weights, parameter_table(config, prepared.features.sizes))
+    prepared, sizes = opened.prepared, opened.prepared.features.sizes
+    weights, digest = read_weights(opened.workdir.weights, parameter_table(opened.config, sizes))
     if digest != opened.weights_digest:
         where = str(opened.workdir.weights)
         raise UserError("the weights changed while they were exported", where=where, todo="run again")
-    towers = TwoTower(config, prepared.features.sizes)
+    towers = TwoTower(opened.config, sizes)
     assign(towers, weights)
     ids, catalogue = prepared.candidates.ids, prepared.candidate_features()
     return Retriever(
@@ -77,18 +81,28 @@ def build_retriever(opened: OpenedRun, kind: str) -> Retriever:
         FeaturePreprocessor(prepared.features, "candidate"),
         _search(kind, opened),
         ids,
-        CandidateFilters(Attributes.from_table(prepared.candidates.table, config.index.attributes).table),
+        CandidateFilters(opened.attributes().table),
     )
 
 
 def _search(kind: str, opened: OpenedRun) -> Search:
     values_ND = opened.candidate_vectors().values
     if kind == "scann":
-        return ScannSearch(values_ND, opened.config.index)
+        return ScannSearch(values_ND, search_settings(opened, kind))
     if kind == "partitioned":
-        return EachInterest(PartitionedSearch.from_vectors(values_ND, opened.config.index))
+        return EachInterest(PartitionedSearch.from_vectors(values_ND, search_settings(opened, kind)))
     assert kind == "exact", kind
     return ExactSearch(values_ND)
+
+
+def search_settings(opened: OpenedRun, kind: str) -> config.Index:
+    """Settings of the index of that kind that the run holds, which may have been tuned; else the run's own."""
+    folder = opened.workdir.index(kind)
+    if folder.is_dir():
+        manifest = read_manifest(folder, INDEX)
+        if manifest["weights_digest"] == opened.weights_digest:
+            return read_settings(manifest["settings"], folder)
+    return opened.config.index
 
 
 def _named_signatures(folder: Path, retriever: Retriever) -> dict[str, Any]:

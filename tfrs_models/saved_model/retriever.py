@@ -80,7 +80,10 @@ class Retriever(tf.Module):
         self._row_of = VocabularyTable(ids)
         # The variables alone are saved: Keras would trace every layer of a model once more.
         self.weights = parameters_by_name(towers)
-        self._query_vectors, self._candidate_vectors = towers.query_vectors, towers.candidate_vectors
+        self._query_tower, self._candidate_vectors = towers.query_vectors, towers.candidate_vectors
+        # Three signatures need it: as a function it stands in the graph once.
+        features = query.input_signature(lists="padded")
+        self.query_vectors = tf.function(self._encode_queries, input_signature=[features], autograph=False)
         taken = {K, EXCLUSIONS, *map(argument_name, self.filter_inputs)}
         if clash := sorted(taken & set(query.inputs)):
             todo = "call the column otherwise in the tables"
@@ -134,13 +137,16 @@ class Retriever(tf.Module):
         return self._answer(self.find(_as_interests(vectors), self._checked_k(inputs[K])))
 
     def _embed_query(self, inputs: Tensors) -> Tensors:
-        return {VECTORS: self._query_vectors(self.query(_checked_rows(inputs)))}
+        return {VECTORS: self.query_vectors(_checked_rows(inputs))}
 
     def _embed_candidate(self, inputs: Tensors) -> Tensors:
         return {VECTORS: self._candidate_vectors(self.candidate(_checked_rows(inputs)))}
 
     def _queries(self, features: Tensors) -> tf.Tensor:
-        return _as_interests(self._query_vectors(self.query(_checked_rows(features))))
+        return _as_interests(self.query_vectors(_checked_rows(features)))
+
+    def _encode_queries(self, features: Tensors) -> tf.Tensor:
+        return self._query_tower(self.query(features))
 
     def _rows_of(self, ids_BX: tf.Tensor) -> tf.Tensor:
         """Rows of ids; -1 of padding and of ids that are not in the catalogue."""

@@ -2,7 +2,7 @@
 
 ScaNN proposes by partitions and hashed scores, and nothing else of it is used: it would cap k silently, repeat rows and
 return the excluded ones. What it proposes is scored again by the exact vectors, and a query for which it proposes too
-few is answered by looking at all candidates. SOAR is missing: the ops refuse it.
+few is answered by looking at all candidates. SOAR is left out, since the ops refuse it.
 
 Letters: B queries, I vectors of each, D width, N candidates, M proposed, X excluded, K results.
 """
@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from retrieval_contract import config
 from retrieval_contract.errors import UserError
-from tfrs_models.indexes.scann_index import DIMS_PER_BLOCK, FEWEST_FOR_HASHING, SPARE
+from tfrs_models.indexes.scann_index import SPARE
+from tfrs_models.indexes.scann_structure import ScannStructure
 from tfrs_models.saved_model.exact_search import ExactSearch
 from tfrs_models.saved_model.ordering import Found, rescored
 
@@ -25,7 +26,7 @@ DEEP = 8
 
 @final
 class ScannSearch(tf.Module):
-    """ScaNN's tree and hashing, below `scann_brute_force_below` candidates its search of all; then exact scores."""
+    """The structure that `ScannIndex` would have, but for SOAR and for vectors of ScaNN's own; then exact scores."""
 
     def __init__(self, values_ND: Any, settings: config.Index) -> None:
         """Train the partitions and the codebook.
@@ -39,10 +40,8 @@ class ScannSearch(tf.Module):
         """
         super().__init__()
         self._exact = ExactSearch(values_ND)
-        self._settings = settings
-        size = self._exact.size
-        self.is_tree = size >= max(settings.scann_brute_force_below, FEWEST_FOR_HASHING)
-        self.num_leaves = min(settings.scann_leaves or round(math.sqrt(size)), size)
+        self._settings = settings.model_copy(update={"scann_soar": False, "scann_reorder": "none"})
+        self.structure = ScannStructure.of(self._settings, *self._exact.values_ND.shape)
         self._ops = scann_ops()
         self._state = self._built(values_ND)
 
@@ -82,25 +81,27 @@ class ScannSearch(tf.Module):
         excluded_BX: tf.Tensor | None,
         allowed_BN: tf.Tensor | None,
     ) -> Found:
-        """The best K of what ScaNN proposes."""
+        """All that ScaNN proposes and may be returned, K places at least."""
         shape = tf.shape(queries_BID)
         depth = tf.minimum(tf.maximum(SPARE * wanted, self._settings.scann_rescore), self._exact.size)
         queries_FD = tf.reshape(queries_BID, [-1, shape[2]])
         searcher = self._state.recreate_handle()
-        leaves = self._leaves(depth) if self.is_tree else -1
+        leaves = self._leaves(depth) if self.structure.kind == "tree" else -1
         rows_FM, scores_FM = self._ops.scann_search_batched(searcher, queries_FD, depth, -1, leaves, False)
         # Where the searched leaves hold fewer than asked for, ScaNN repeats rows and scores them NaN.
         rows_FM = tf.where(tf.math.is_nan(scores_FM), -1, rows_FM)
         rows_BM = tf.reshape(rows_FM, [shape[0], shape[1] * tf.shape(rows_FM)[1]])
         if allowed_BN is not None:
             rows_BM = tf.where(tf.gather(allowed_BN, tf.maximum(rows_BM, 0), batch_dims=1), rows_BM, -1)
-        return rescored(self._exact.values_ND, queries_BID, rows_BM, k, excluded_BX)
+        # All that was proposed, not the best K alone: the worst of it says what was not.
+        return rescored(self._exact.values_ND, queries_BID, rows_BM, tf.maximum(k, tf.shape(rows_BM)[1]), excluded_BX)
 
     def _leaves(self, depth: tf.Tensor) -> tf.Tensor:
-        """Partitions to search: as configured, or more where these hold on average less than `SPARE` times `depth`."""
-        configured = self._settings.scann_leaves_to_search or max(1, self.num_leaves // 10)
-        needed = -(-tf.cast(depth, tf.int64) * (SPARE * self.num_leaves) // self._exact.size)
-        return tf.cast(tf.clip_by_value(needed, min(configured, self.num_leaves), self.num_leaves), tf.int32)
+        """Partitions to search: as configured, or as many more as hold what is wanted `SPARE` squared times over."""
+        leaves = self.structure.num_leaves
+        configured = self._settings.scann_leaves_to_search or math.ceil(2 * math.sqrt(leaves))
+        needed = -(-tf.cast(depth, tf.int64) * (SPARE**2 * leaves) // self._exact.size)
+        return tf.cast(tf.clip_by_value(needed, min(configured, leaves), leaves), tf.int32)
 
     def _completed(
         self,
@@ -110,29 +111,30 @@ class ScannSearch(tf.Module):
         excluded_BX: tf.Tensor | None,
         allowed_BN: tf.Tensor | None,
     ) -> Found:
-        """Answer the queries that have fewer than K by looking at all candidates."""
-        rows_BK, scores_BK = found
-        short_S1 = tf.where(rows_BK[:, -1] < 0)
+        """The best K of what was found; by looking at all candidates where that is not settled.
 
-        def of_short(tensor: tf.Tensor | None) -> tf.Tensor | None:
-            return None if tensor is None else tf.gather_nd(tensor, short_S1)
+        It is not where fewer than K are found, nor where the last of them is no better than the worst that was
+        proposed: one that was not proposed might be as good, in a smaller row.
+        """
+        rows_BM, scores_BM = found
+        last_B1 = tf.maximum(tf.math.count_nonzero(rows_BM >= 0, axis=1, keepdims=True, dtype=tf.int32) - 1, 0)
+        is_open_B = scores_BM[:, k - 1] <= tf.gather(scores_BM, last_B1, batch_dims=1)[:, 0]
+        open_S1 = tf.where(is_open_B)
+        rows_BK, scores_BK = rows_BM[:, :k], scores_BM[:, :k]
+
+        def of_open(tensor: tf.Tensor | None) -> tf.Tensor | None:
+            return None if tensor is None else tf.gather_nd(tensor, open_S1)
 
         def complete() -> Found:
-            again = self._exact(of_short(queries_BID), k, of_short(excluded_BX), of_short(allowed_BN))
-            rows = tf.tensor_scatter_nd_update(rows_BK, short_S1, again[0])
-            return rows, tf.tensor_scatter_nd_update(scores_BK, short_S1, again[1])
+            again = self._exact(of_open(queries_BID), k, of_open(excluded_BX), of_open(allowed_BN))
+            rows = tf.tensor_scatter_nd_update(rows_BK, open_S1, again[0])
+            return rows, tf.tensor_scatter_nd_update(scores_BK, open_S1, again[1])
 
-        return tf.cond(tf.size(short_S1) > 0, complete, lambda: found)
+        return tf.cond(tf.size(open_S1) > 0, complete, lambda: (rows_BK, scores_BK))
 
     def _built(self, values_ND: Any) -> Any:
         """Variables that hold ScaNN's structure."""
-        builder = self._ops.builder(values_ND, 1, "dot_product")
-        if self.is_tree:
-            builder = builder.tree(self.num_leaves, 1).score_ah(
-                DIMS_PER_BLOCK, anisotropic_quantization_threshold=self._settings.scann_anisotropic_threshold
-            )
-        else:
-            builder = builder.score_brute_force()
+        builder = self.structure.configured(self._ops.builder(values_ND, 1, "dot_product"), self._settings)
         try:
             return builder.build().serialize_to_module()
         except tf.errors.OpError as error:

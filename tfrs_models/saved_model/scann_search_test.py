@@ -53,7 +53,7 @@ def recall(found, expected):
 def test_where_all_leaves_are_searched_answers_are_exact(vectors, exact, barred, brute_force_below, with_barred):
     more = {"scann_leaves_to_search": 40, "scann_rescore": SIZE, "scann_brute_force_below": brute_force_below}
     search = ScannSearch(vectors[0], config.Index(backend="scann", scann_leaves=40, **more))
-    assert search.is_tree == (brute_force_below == 1)
+    assert search.structure.kind == ("tree" if brute_force_below == 1 else "brute_force")
     excluded, allowed = barred if with_barred else (None, None)
     for k in (1, 100, SIZE):
         found, expected = (x(vectors[1], tf.constant(k), excluded, allowed) for x in (search, exact))
