@@ -136,6 +136,7 @@ FRAMEWORK_METHODS: Mapping[str, str] = {
     "forward": "torch.nn: what Keras calls call",
 }
 NUMPY_ROOMS: Mapping[str, str] = {
+    "grpc_server.py": "tensors of requests become the rows that the contract reads, and arrays of answers tensors",
     "inputs.py": "arrays enter (crossing 1)",
     "callables.py": "arrays in, arrays out (crossing 2)",
     "weights.py": "variables to canonical arrays (crossing 3)",
