@@ -12,13 +12,13 @@ from typing import Any, Final
 from retrieval_contract import config
 from retrieval_contract.indexes.stored import Store
 
-SMALL = 20_000
-"""Candidates below which looking at all is quick, and one partition of them is tried."""
+SMALL, MEDIUM = 20_000, 100_000
+"""Candidates below which looking at all vectors, or at all codes, is quick."""
 LEAST_FOR_CODES = 256
 """Candidates that a product quantiser needs: as many as a code has values."""
-SHARES = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+SHARES = (0.01, 0.02, 0.04, 0.08, 0.16)
 """Of the partitions, how many are searched."""
-RESCORED = (200, 500, 1_000)
+RESCORED = (300, 600)
 """Candidates rescored exactly."""
 BREADTHS = (64, 128, 256, 512)
 """Of a search in HNSW."""
@@ -32,8 +32,7 @@ def candidates_of(
     """Settings of one backend to try.
 
     Args:
-        base: the run's own settings, which are tried too where they are of this backend, and give every field that the
-            grid leaves alone.
+        base: the run's own settings, which are tried too, and give every field that the grid leaves alone.
         backend: `exact`, `scann`, `partitioned` or `faiss`.
         size: candidates N.
         dim: width D.
@@ -42,11 +41,11 @@ def candidates_of(
     Returns:
         Distinct settings, those of one structure side by side.
     """
-    own: list[Fields] = [{}] if base.backend == backend else []
+    own: Fields = {}
     tried = [
         config.Index.model_validate({**base.model_dump(), "backend": backend, "store": store, **fields})
         for store in stores_of(base.store, size=size, dim=dim, max_bytes=max_bytes)
-        for fields in (*own, *_GRIDS[backend](size, dim))
+        for fields in (own, *_GRIDS[backend](size, dim, store))
     ]
     groups: dict[str, dict[config.Index, None]] = {}
     for settings in tried:
@@ -76,22 +75,44 @@ def stores_of(wanted: Store, *, size: int, dim: int, max_bytes: int | None) -> l
     return list(dict.fromkeys([fitting[0], "none"]))
 
 
-def _exact(size: int, dim: int) -> Iterator[Fields]:
+def _exact(size: int, dim: int, store: Store) -> Iterator[Fields]:
     yield {}
 
 
-def _scann(size: int, dim: int) -> Iterator[Fields]:
-    """ScaNN's advice, a tree with about the square root of N leaves; below `SMALL` also all looked at."""
+def _scann(size: int, dim: int, store: Store) -> Iterator[Fields]:
+    """All vectors or all codes where there are few, a tree with about the square root of N leaves where there are many.
+
+    Where no vectors are kept beside, ScaNN reorders by its own, or by nothing, and then with codes half as long too.
+    """
     if size < SMALL:
         yield {"scann_brute_force_below": SMALL}
-    for leaves in _partitions(size):
+    if size < MEDIUM:
         for rescored in RESCORED:
-            for searched in _searched(leaves):
-                tree = {"scann_brute_force_below": 1, "scann_leaves": leaves, "scann_rescore": rescored}
-                yield {**tree, "scann_leaves_to_search": searched}
+            yield {"scann_brute_force_below": 1, "scann_hash_only_below": MEDIUM, "scann_rescore": rescored}
+    if size < SMALL:
+        return
+    kept: list[Fields] = [{}]
+    if store == "none":
+        kept = [{"scann_reorder": "int8"}, {}, {"scann_dims_per_block": 4, "scann_soar": False}]
+    for leaves in _partitions(size):
+        for own in kept:
+            tree = {"scann_brute_force_below": 1, "scann_hash_only_below": 1, "scann_leaves": leaves, **own}
+            for rescored in RESCORED:
+                for searched in _searched(leaves):
+                    yield {**tree, "scann_rescore": rescored, "scann_leaves_to_search": searched}
 
 
-def _faiss(size: int, dim: int) -> Iterator[Fields]:
+def _partitioned(size: int, dim: int, store: Store) -> Iterator[Fields]:
+    """Partitions of int8, four times the square root of N and half as many."""
+    for partitions in [4 * _partitions(size)[0], 2 * _partitions(size)[0]][: 1 if size < SMALL else 2]:
+        partitions = min(partitions, size)
+        for rescored in RESCORED:
+            for searched in _searched(partitions, share=0.25):
+                fields = {"partitioned_partitions": partitions, "partitioned_searched": searched}
+                yield {**fields, "partitioned_rescore": rescored}
+
+
+def _faiss(size: int, dim: int, store: Store) -> Iterator[Fields]:
     """Flat, lists of vectors or codes, and a graph."""
     if size < SMALL:
         yield {"faiss_factory": "Flat"}
@@ -114,16 +135,12 @@ def _partitions(size: int) -> list[int]:
     return [root] if size < SMALL else [root, 2 * root]
 
 
-def _searched(partitions: int) -> list[int]:
-    """Numbers of partitions to search, ascending."""
-    return sorted({max(1, round(share * partitions)) for share in SHARES})
+def _searched(partitions: int, *, share: float = 1) -> list[int]:
+    """Numbers of partitions to search, ascending; of smaller partitions a smaller share."""
+    return sorted({max(1, round(share * each * partitions)) for each in SHARES})
 
 
-def _partitioned(size: int, dim: int) -> Iterator[Fields]:
-    yield {}
-
-
-_GRIDS: Final[Mapping[str, Callable[[int, int], Iterator[Fields]]]] = {
+_GRIDS: Final[Mapping[str, Callable[[int, int, Store], Iterator[Fields]]]] = {
     "exact": _exact,
     "scann": _scann,
     "partitioned": _partitioned,
