@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK, Vectors
+from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.attributes import Attributes, Filter
 from retrieval_contract.indexes.exact import ExactIndex
 from retrieval_contract.indexes.journal import Update
@@ -66,6 +67,7 @@ class State:
         self.num_living = base.size if living_N is None else int(np.count_nonzero(living_N))
         self.delta = _exact(base, added) if added else None
         """The additions, searched exactly."""
+        self._delta_row_of = {id_: row for row, id_ in enumerate(added)}
 
     @classmethod
     def of(cls, base: Index) -> Self:
@@ -155,25 +157,21 @@ class State:
         """Search as `LiveIndex.search` says."""
         check_digest(self.base.weights_digest, weights_digest)
         check_k(k, self.size)
-        found = []
-        if self.num_living:
-            excluded = None if excluded_ids is None else [self._base_rows(ids) for ids in excluded_ids]
-            top = self.base.search(
-                queries,
-                min(k, self.base.size),
-                weights_digest=weights_digest,
-                excluded=excluded,
-                filters=filters,
-                allowed=self.living_N,
+        if excluded_ids is not None and len(excluded_ids) != len(queries):
+            what = f"{len(excluded_ids):,} lists of excluded candidates for {len(queries):,} queries"
+            raise UserError(what, todo="give one list for each query, empty where nothing is excluded")
+
+        def ask(index: Index, row_of: Mapping[str, int], allowed: BoolArray | None) -> tuple[tuple[str, ...], TopK]:
+            excluded = _excluded(row_of, excluded_ids)
+            few = min(k, index.size)
+            top = index.search(
+                queries, few, weights_digest=weights_digest, excluded=excluded, filters=filters, allowed=allowed
             )
-            found.append((self.base.ids, top))
+            return index.ids, top
+
+        found = [ask(self.base, self.row_of, self.living_N)] if self.num_living else []
         if self.delta is not None:
-            delta_rows = {id_: row for row, id_ in enumerate(self.added)} if excluded_ids else {}
-            excluded = None if excluded_ids is None else [_rows(delta_rows, ids) for ids in excluded_ids]
-            top = self.delta.search(
-                queries, min(k, self.delta.size), weights_digest=weights_digest, excluded=excluded, filters=filters
-            )
-            found.append((self.delta.ids, top))
+            found.append(ask(self.delta, self._delta_row_of, None))
         return _joined(found, k)
 
     def _living_row(self, id_: str, living_N: BoolArray | None) -> int | None:
@@ -200,13 +198,13 @@ class State:
     def _stored_attributes(self, row: int) -> tuple[Any, ...]:
         return tuple(column[row].as_py() for column in self.base.attributes.table.columns)
 
-    def _base_rows(self, ids: Sequence[str]) -> Int32Array:
-        return _rows(self.row_of, ids)
 
-
-def _rows(row_of: Mapping[str, int], ids: Sequence[str]) -> Int32Array:
-    """Rows of the ids that are known; what is not here need not be excluded."""
-    return np.array([row_of[id_] for id_ in ids if id_ in row_of], np.int32)
+def _excluded(row_of: Mapping[str, int], excluded_ids: Sequence[Sequence[str]] | None) -> list[Int32Array] | None:
+    """Rows of the ids that are known, for each query; None where there are none, which is quicker."""
+    if excluded_ids is None:
+        return None
+    rows = [[row_of[id_] for id_ in ids if id_ in row_of] for ids in excluded_ids]
+    return [np.array(each, np.int32) for each in rows] if any(rows) else None
 
 
 def _exact(base: Index, added: Mapping[str, Entry]) -> ExactIndex:
@@ -223,19 +221,20 @@ def _exact(base: Index, added: Mapping[str, Entry]) -> ExactIndex:
 
 
 def _joined(found: Sequence[tuple[Sequence[str], TopK]], k: int) -> Found:
-    """The best K of several results; those of the first come first where scores are equal."""
+    """The best K of one or two results; those of the first come first where scores are equal."""
+    named = [_named(ids, top.rows) for ids, top in found]
+    ids_BM = named[0] if len(named) == 1 else [[*old, *new] for old, new in zip(*named, strict=True)]
     scores_BM = np.concatenate([top.scores for _, top in found], axis=1)
-    order_BK = np.argsort(-scores_BM, axis=1, kind="stable")[:, :k]
-    parts = np.repeat(np.arange(len(found)), [top.rows.shape[1] for _, top in found])[order_BK]
-    rows_BK = np.take_along_axis(np.concatenate([top.rows for _, top in found], axis=1), order_BK, axis=1)
-    names = [ids for ids, _ in found]
-    ids = [
-        [names[part][row] if row >= 0 else "" for part, row in zip(*places, strict=True)]
-        for places in zip(parts.tolist(), rows_BK.tolist(), strict=True)
-    ]
-    missing = k - order_BK.shape[1]
-    scores_BK = np.take_along_axis(scores_BM, order_BK, axis=1)
-    return Found(
-        ids=[row + [""] * missing for row in ids],
-        scores=np.pad(scores_BK, ((0, 0), (0, missing)), constant_values=-np.inf),
-    )
+    if len(found) > 1:
+        order_BK = np.argsort(-scores_BM, axis=1, kind="stable")[:, :k]
+        scores_BM = np.take_along_axis(scores_BM, order_BK, axis=1)
+        ids_BM = [[ids[place] for place in order] for ids, order in zip(ids_BM, order_BK.tolist(), strict=True)]
+    missing = k - scores_BM.shape[1]
+    if missing:
+        scores_BM = np.pad(scores_BM, ((0, 0), (0, missing)), constant_values=-np.inf)
+        ids_BM = [ids + [""] * missing for ids in ids_BM]
+    return Found(ids=ids_BM, scores=scores_BM)
+
+
+def _named(ids: Sequence[str], rows_BM: Int32Array) -> list[list[str]]:
+    return [[ids[row] if row >= 0 else "" for row in rows] for rows in rows_BM.tolist()]

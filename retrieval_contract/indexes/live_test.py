@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -104,8 +105,12 @@ def test_questions_are_refused_as_by_every_index(live):
         live.search(_row(1), 1, weights_digest="e" * 64)
     with pytest.raises(UserError, match="no attribute 'genres'"):
         live.search(_row(1), 1, weights_digest=DIGEST, filters=[{"genres": ["noir"]}])
+    with pytest.raises(UserError, match="2 lists of excluded candidates for 1 queries"):
+        live.search(_row(1), 1, weights_digest=DIGEST, excluded_ids=[[], []])
     live.add(["new"], _row(1))
     assert len(_ask(live, _row(1), 601)) == 601
+    assert _ask(live, _row(1), 2, excluded_ids=[[*live.ids[:-1], "not here"]]) == ["new", ""]
+    assert live.search(np.empty((0, 32), np.float32), 5, weights_digest=DIGEST).ids == []
 
 
 def test_numbers_that_the_store_cannot_hold_are_refused_before_they_are_written(tmp_path):
@@ -210,12 +215,13 @@ def test_a_search_sees_a_call_whole_or_not_at_all(live):
             seen.add(float(found.scores[0, 0]))
             if found.ids != [["a", "b"]] or found.scores[0, 0] != found.scores[0, 1]:
                 torn.append(found)
+            time.sleep(0.001)
 
     readers = [threading.Thread(target=watch) for _ in range(2)]
     for reader in readers:
         reader.start()
     try:
-        for number in range(51, 80):
+        for number in range(51, 72):
             live.update(["a", "b"], np.concatenate([_row(number)] * 2))
             if number % 7 == 0:
                 (live.rebalance if number % 2 else live.compact)()
