@@ -23,7 +23,7 @@ from retrieval_contract.serving.watching import Serving
 TOKEN = "sesame-open-sesame"
 GENERATED = int(os.environ.get("GENERATED", "300"))
 REFUSED = {400, 401, 404, 405, 413, 422}
-NAMED = re.compile(r"^(JSON Parse Error: |body: |\S.{0,200}?: |.* \[[^\]]+\])", re.DOTALL)
+NAMED = re.compile(r"^(JSON Parse Error: |body: |.{0,200}?: |.* \[[^\]]+\])", re.DOTALL)
 """A refusal begins with a field, or ends in where it is."""
 
 
