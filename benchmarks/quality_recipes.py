@@ -92,7 +92,7 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe(
             name="amazon_beauty_sasrec",
-            title="SASRec with attributes, full softmax",
+            title="SASRec with attributes, sampled softmax",
             dataset="amazon-beauty",
             targets={"hit_rate@10": 0.092, "ndcg@10": 0.053},
             target_source="SASRec with sampled softmax",

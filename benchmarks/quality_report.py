@@ -30,6 +30,8 @@ class Outcome:
     stack: str
     lines: tuple[Line, ...]
     """The newest line of each seed, all of the newest configuration, by seed."""
+    baselines: Mapping[str, Any]
+    """The newest of any line, also of a configuration since replaced: they learn from the rows, not from the recipe."""
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds."""
@@ -81,7 +83,12 @@ def outcomes(lines: Sequence[Line]) -> list[Outcome]:
             groups.setdefault((settings["recipe"], settings["stack"]), []).append(line)
     places = list(RECIPES)
     return [
-        Outcome(recipe=RECIPES[name], stack=stack, lines=_newest(group))
+        Outcome(
+            recipe=RECIPES[name],
+            stack=stack,
+            lines=_newest(group),
+            baselines=next((line["baselines"] for line in reversed(group) if line["baselines"]), {}),
+        )
         for (name, stack), group in sorted(groups.items(), key=lambda item: (places.index(item[0][0]), item[0][1]))
     ]
 
@@ -143,9 +150,7 @@ def _section(name: str, found: Sequence[Outcome]) -> list[str]:
 def _table(found: Sequence[Outcome]) -> str:
     head = ["tower", "stack", *(TITLES[metric] for metric in SHOWN), "seeds", "against published", "minutes", "epochs"]
     rows = [_row(outcome) for outcome in found]
-    baselines: Mapping[str, Any] = next(
-        (line["baselines"] for outcome in found for line in outcome.lines if line["baselines"]), {}
-    )
+    baselines: Mapping[str, Any] = next((outcome.baselines for outcome in found if outcome.baselines), {})
     rows += [
         [f"*{name}*", "", *(_bounded(row[metric]) for metric in SHOWN), "", "", "", ""]
         for name, row in baselines.items()

@@ -34,15 +34,21 @@ def movielens_1m_sasrec() -> c.RunConfig:
 
 
 def amazon_beauty_sasrec() -> c.RunConfig:
-    """Amazon Beauty (5-core, S3-Rec files), SASRec with a loss at every position over the whole catalogue.
+    """Amazon Beauty (5-core, S3-Rec files), SASRec with a loss at every position against sampled candidates.
 
     Items are their id plus the mean of their attributes (brand and sub-categories), on both sides: seven train rows a
     query are little to learn 12,101 ids from. Rows of one day stand in the order of the file, which is a part of what
     is measured here.
+
+    Found on validation, HR@10 after 10 epochs with vectors of length 1 over temperature 0.05: without attributes 0.037
+    instead of 0.064; dropout 0.5, 0.3, 0.2 at width 64 0.064, 0.094, 0.096; width 128 with dropout 0.3 0.101, and with
+    0.4 after 15 epochs 0.098. The columns are the batch's and 512 drawn ones: the whole catalogue took three times as
+    long a step and was no better for it. Rates below 0.003 barely move rare ids in so few steps.
     """
-    pooling = c.TransformerPooling(num_blocks=2, num_heads=2, dropout=0.5)
+    width = 128
+    pooling = c.TransformerPooling(num_blocks=2, num_heads=2, dropout=0.3)
     history = c.HistoryFeature(
-        name="history", width=64, max_length=50, shares=True, fields=("attributes",), pooling=pooling
+        name="history", width=width, max_length=50, shares=True, fields=("attributes",), pooling=pooling
     )
     return c.RunConfig(
         name="amazon_beauty_sasrec",
@@ -51,16 +57,16 @@ def amazon_beauty_sasrec() -> c.RunConfig:
         query=c.Tower(features=(history,)),
         candidate=c.Tower(
             features=(
-                c.IdFeature(name="candidate_id", width=64),
-                c.MultivalentFeature(name="attributes", width=64, max_length=8),
+                c.IdFeature(name="candidate_id", width=width),
+                c.MultivalentFeature(name="attributes", width=width, max_length=8),
             ),
             combine="sum",
         ),
-        model=c.Model(dim=64),
-        loss=_whole_catalogue(),
-        negatives=c.Negatives(mask_known_positives=True),
+        model=c.Model(dim=width, normalize=True),
+        loss=c.Loss(temperature=0.05, log_q="exact"),
+        negatives=c.Negatives(sampled=512, mask_known_positives=True),
         optimizer=_adamw(learning_rate=0.003, weight_decay=0.0, warmup_steps=130, beta_2=0.999),
-        training=c.Training(epochs=10, batch_size=128, positions="all", sort_by_length=8),
+        training=c.Training(epochs=10, batch_size=128, positions="all", sort_by_length=8, embedding_stddev=0.02),
         evaluation=_next_item(ease_l2=500.0, ease_max_candidates=13_000),
     )
 
