@@ -43,6 +43,7 @@ class Index(Settings):
             "partitioned_searched",
             "partitioned_rescore",
             "faiss_nprobe",
+            "faiss_rescore",
             "faiss_ef_search",
         }
     )
@@ -63,7 +64,8 @@ class Index(Settings):
     """Partitions; none means the square root of the number of candidates. Given, there are partitions from
     `scann_brute_force_below` on."""
     scann_leaves_to_search: Count | None = None
-    """Partitions searched; none means twice the square root of their number."""
+    """Partitions searched; none means three times the square root of their number, half of that with SOAR: recall@100
+    of 0.98 and more on clustered vectors."""
     scann_anisotropic_threshold: NotNegative = 0.2
     """Anisotropic quantisation threshold of the score phase."""
     scann_dims_per_block: Count = 2
@@ -89,9 +91,18 @@ class Index(Settings):
     """What the partitions hold of each vector, beside `store`: 4 D, 2 D or D bytes a candidate."""
     partitioned_rescore: Count = 200
     """Candidates rescored by the vectors kept; an export rescores at least twice k."""
-    faiss_factory: str = "Flat"
-    """FAISS factory string: Flat, IVF100,Flat, HNSW32, IVF100,PQ8 and so on; inner product always."""
-    faiss_nprobe: Count = 16
-    """IVF: lists searched."""
+    faiss_preset: Literal["auto", "flat", "ivf", "hnsw", "ivfpq", "opq", "fastscan", "sq8", "rabitq", "compressed"] = (
+        "auto"
+    )
+    """FAISS structure by name, sized by the number of candidates and their width: lists of vectors, of a byte a number
+    (sq8), or of codes, which differ in bytes and speed; a graph (hnsw). `auto` looks at all below 20,000 candidates and
+    is `fastscan` from there on; `compressed`, with `store` none, holds a candidate in 64 bytes."""
+    faiss_factory: str | None = None
+    """FAISS factory string in place of the preset: Flat, IVF100,Flat, HNSW32, IVF100,PQ8 and so on; inner product
+    always."""
+    faiss_nprobe: Count | None = None
+    """IVF: lists searched; none means three times the square root of their number."""
+    faiss_rescore: Count = 400
+    """Candidates rescored exactly at least, where FAISS holds codes; more where k or exclusions ask for more."""
     faiss_ef_search: Count = 128
     """HNSW: breadth of the search."""
