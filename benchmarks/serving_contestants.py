@@ -8,13 +8,13 @@ Letters: N candidates, Q queries, D width, M excluded, K results.
 import importlib
 import importlib.util
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from benchmarks import record
 from retrieval_contract import config
 from retrieval_contract.arrays import Float32Array, Int32Array, Vectors
 from retrieval_contract.indexes.protocol import Index
@@ -56,7 +56,8 @@ class Contestant:
     """What it was built with."""
     num_bytes: int | None
     """Memory, where it can be told."""
-    build_seconds: float
+    build: record.Times
+    """Seconds that its structure took, once."""
 
 
 def load_frameworks() -> None:
@@ -73,9 +74,9 @@ def index_of(settings: config.Index, asked: Asked) -> Contestant:
     """An index of this project, exclusions and ids included."""
     module, name = HOMES[settings.backend]
     kind: type[Index] = getattr(importlib.import_module(module), name)
-    began = time.perf_counter()
-    index = kind.build(asked.vectors, settings)
-    seconds = time.perf_counter() - began
+    built: list[Index] = []
+    build = record.Times().take(lambda: built.append(kind.build(asked.vectors, settings)))
+    (index,) = built
     digest, ids, k = index.weights_digest, index.ids, asked.k
 
     def answer(place: int) -> list[str]:
@@ -89,25 +90,23 @@ def index_of(settings: config.Index, asked: Asked) -> Contestant:
         answer=answer,
         settings={**own, "store": settings.store},
         num_bytes=index.num_bytes,
-        build_seconds=seconds,
+        build=build,
     )
 
 
 def tfrs_layer(asked: Asked) -> Contestant:
     """TFRS's layer with its defaults, and its own exclusions."""
     tf, tfrs = (importlib.import_module(name) for name in ("tensorflow", "tensorflow_recommenders"))
-    began = time.perf_counter()
     layer = tfrs.layers.factorized_top_k.ScaNN(k=asked.k)
     ids = np.array(asked.vectors.ids)
-    layer.index(tf.constant(asked.vectors.values), tf.constant(ids))
-    seconds = time.perf_counter() - began
+    build = record.Times().take(lambda: layer.index(tf.constant(asked.vectors.values), tf.constant(ids)))
 
     def answer(place: int) -> list[str]:
         query, excluded = asked.queries[place : place + 1], ids[asked.excluded[place : place + 1]]
         _, found = layer.query_with_exclusions(tf.constant(query), tf.constant(excluded))
         return [id_.decode() for id_ in found.numpy()[0].tolist()]
 
-    return Contestant(name="tfrs_layer", answer=answer, settings={}, num_bytes=None, build_seconds=seconds)
+    return Contestant(name="tfrs_layer", answer=answer, settings={}, num_bytes=None, build=build)
 
 
 def raw_scann(asked: Asked) -> Contestant:
@@ -115,10 +114,11 @@ def raw_scann(asked: Asked) -> Contestant:
     scann = importlib.import_module("scann.scann_ops.py.scann_ops_pybind")
     num_leaves = round(math.sqrt(len(asked.vectors.ids)))
     tree = {"num_leaves": num_leaves, "num_leaves_to_search": math.ceil(2 * math.sqrt(num_leaves)), "soar_lambda": 1.5}
-    began = time.perf_counter()
     builder = scann.builder(asked.vectors.values, asked.k + asked.excluded.shape[1], "dot_product").tree(**tree)
-    searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(RAW_RESCORED).build()
-    seconds = time.perf_counter() - began
+    builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(RAW_RESCORED)
+    built: list[Any] = []
+    build = record.Times().take(lambda: built.append(builder.build()))
+    (searcher,) = built
     ids, k = asked.vectors.ids, asked.k
 
     def answer(place: int) -> list[str]:
@@ -127,4 +127,4 @@ def raw_scann(asked: Asked) -> Contestant:
         return [ids[row] for row in rows.tolist() if row not in barred][:k]
 
     settings = {**tree, "reorder": RAW_RESCORED}
-    return Contestant(name="raw_scann", answer=answer, settings=settings, num_bytes=None, build_seconds=seconds)
+    return Contestant(name="raw_scann", answer=answer, settings=settings, num_bytes=None, build=build)

@@ -121,7 +121,9 @@ def build_all(asked: Asked) -> list[Contestant]:
     contestants: list[Contestant] = []
     for build in builds:
         contestants.append(build(asked))
-        print(f"{contestants[-1].name} built in {contestants[-1].build_seconds:.1f} s", file=sys.stderr, flush=True)
+        took = contestants[-1].build
+        said = f"{contestants[-1].name} built in {took.wall[0]:.1f} s ({took.cpu[0]:.1f} of CPU)"
+        print(said, file=sys.stderr, flush=True)
     return contestants
 
 
@@ -163,7 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed=0,
             recall=found[contestant.name],
             num_bytes=contestant.num_bytes,
-            build_seconds=contestant.build_seconds,
+            build_seconds=contestant.build.wall[0],
+            build_cpu_seconds=contestant.build.cpu[0],
         )
         for contestant in contestants
     ]

@@ -25,7 +25,7 @@ def asked():
 
 
 def contestant(answer, name="scann"):
-    return Contestant(name=name, answer=answer, settings={}, num_bytes=None, build_seconds=0.0)
+    return Contestant(name=name, answer=answer, settings={}, num_bytes=None, build=record.Times())
 
 
 def test_the_truth_is_the_best_that_was_not_seen(asked):
