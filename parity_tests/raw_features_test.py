@@ -33,7 +33,7 @@ from retrieval_contract.data.features import fit_features
 from retrieval_contract.data.past import Past
 from retrieval_contract.data.planted import planted_config
 from retrieval_contract.data.requests import Requests
-from retrieval_contract.serving import raw_pasts, raw_rows
+from retrieval_contract.serving import raw_pasts, raw_values
 from retrieval_contract.serving.raw_features import RawCandidateEncoder, RawQueryEncoder
 from tfrs_models.preprocessing import MISSING_MOMENT, MISSING_TEXT, FeaturePreprocessor
 
@@ -259,5 +259,5 @@ def test_raw_features_notices_booleans_of_another_case(candidates, monkeypatch):
     arrays = candidates.encoder.encode(rows)
     assert_equal({"category": graph["category"]}, {"category": arrays["category"]}, {"category": arrays["category"]})
     hashed = candidates.encoder.encode({"creator": [True]})["creator"]
-    monkeypatch.setattr(raw_rows, "_as_text", lambda value, place, field: str(value))
+    monkeypatch.setattr(raw_values, "_as_text", lambda value, place, field: str(value))
     assert candidates.encoder.encode({"creator": [True]})["creator"] != hashed

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from retrieval_contract.arrays import Vectors
+from retrieval_contract.config import ComiRecPooling, Tower
 from retrieval_contract.data.planted_kinds import kinds_config, kinds_raw
 from retrieval_contract.data.prepare import prepare_raw
 from retrieval_contract.errors import UserError
@@ -38,8 +39,11 @@ ROWS = {
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    """A run of every kind of feature, a context tower and histories with fields, with weights that were drawn."""
-    config = kinds_config(training={"device": "cpu"}, index={"attributes": ("genres",)})
+    """A run of every kind of feature, a context tower and histories, one of several interests; weights are drawn."""
+    *features, lately = kinds_config().query.features
+    lately = lately.model_copy(update={"pooling": ComiRecPooling(num_interests=3, attention_dim=2)})
+    query = Tower(features=(*features, lately), hidden_dims=(6,))
+    config = kinds_config(query=query, training={"device": "cpu"}, index={"attributes": ("genres",)})
     prepared = prepare_raw(kinds_raw(), config)
     table = parameter_table(config, prepared.features.sizes)
     workdir = Workdir(tmp_path_factory.mktemp("run"))
@@ -89,7 +93,8 @@ def test_raw_candidates_have_the_vectors_of_the_run(opened, loaded):
 
 def test_answers_are_those_of_exact_search(opened, loaded, queries):
     """With exclusions and filters; fewer than k are padded."""
-    scores = opened.encoders.encode_queries(queries.encode(ROWS)) @ opened.candidate_vectors().values.T
+    vectors_BID = opened.encoders.encode_queries(queries.encode(ROWS))
+    scores = (vectors_BID @ opened.candidate_vectors().values.T).max(axis=1)
     ids = np.array(opened.prepared.candidates.ids, object)
     found = loaded.retrieve(ROWS, 20)
     assert found.ids == ids[np.argsort(-scores, axis=1, kind="stable")].tolist()
@@ -108,7 +113,7 @@ def test_answers_are_those_of_exact_search(opened, loaded, queries):
 
 
 def test_no_rows_and_wrong_rows(loaded):
-    assert loaded.embed_query({}, num_rows=0).shape == (0, loaded.dim)
+    assert loaded.embed_query({}, num_rows=0).shape == (0, 3, loaded.dim)
     with pytest.raises(UserError, match="field 'age', row 1: text where a number is needed"):
         loaded.retrieve({"age": [1, "x"]}, 3)
     with pytest.raises(UserError, match="k is 21"):

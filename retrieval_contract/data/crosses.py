@@ -13,6 +13,9 @@ from retrieval_contract.arrays import Int32Array, Int64Array
 from retrieval_contract.data.hashing import buckets_of
 from retrieval_contract.data.vocabulary import FIRST_ROW
 
+FEW = 32
+"""So few rows, as a request has, are written down one by one."""
+
 
 def cross_rows(parts: Sequence[Int64Array], num_buckets: int) -> Int32Array:
     """Row of each combination: 2 + the bucket of the parts' rows in decimal with an `x` between, such as `7x2`.
@@ -24,6 +27,9 @@ def cross_rows(parts: Sequence[Int64Array], num_buckets: int) -> Int32Array:
     Returns:
         Rows [R]. Unknown parts are crossed like any other row.
     """
+    if len(parts[0]) <= FEW:
+        each = ["x".join(map(str, rows)) for rows in zip(*(part.tolist() for part in parts), strict=True)]
+        return (buckets_of(each, num_buckets) + FIRST_ROW).astype(np.int32)
     texts, codes_R = _numbered(parts[0])
     texts = pc.cast(texts, pa.string())
     for part in parts[1:]:

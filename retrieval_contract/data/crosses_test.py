@@ -28,7 +28,9 @@ def test_any_rows_cross_as_one_by_one(combinations, num_buckets):
     num = len(combinations[0]) if combinations else 2
     parts = [np.array([line[place] for line in combinations], np.int64) for place in range(num)]
     texts = ["x".join(map(str, line)) for line in combinations]
-    assert cross_rows(parts, num_buckets).tolist() == [2 + int(buckets_of([text], num_buckets)[0]) for text in texts]
+    wanted = [2 + int(buckets_of([text], num_buckets)[0]) for text in texts]
+    assert cross_rows(parts, num_buckets).tolist() == wanted
+    assert cross_rows([np.tile(part, 40) for part in parts], num_buckets).tolist() == wanted * 40
 
 
 @pytest.mark.parametrize("turn", [1, 7])

@@ -42,7 +42,7 @@ def encode(feature: FittedFeature, table: FeatureTable) -> dict[str, AnyArray]:
     if isinstance(spec, CategoricalFeature):
         return {spec.name: feature.rows_of(table.text(spec))}
     if isinstance(spec, MultivalentFeature):
-        return _encode_lists(feature, read_lists(spec, table))
+        return encode_lists(feature, read_lists(spec, table))
     if isinstance(spec, NumericFeature):
         return {spec.name: encode_numeric(feature, *table.numbers(spec))}
     if isinstance(spec, TimeFeature):
@@ -85,7 +85,8 @@ def weights_name(feature: str) -> str:
     return f"{feature}.weights"
 
 
-def _encode_lists(feature: FittedFeature, lists: Lists) -> dict[str, AnyArray]:
+def encode_lists(feature: FittedFeature, lists: Lists) -> dict[str, AnyArray]:
+    """Rows of each list's values, padded, and their weights where they have some."""
     arrays: dict[str, AnyArray] = {feature.name: lists.padded(feature.rows_of(lists.values))}
     if lists.weights is not None:
         arrays[weights_name(feature.name)] = lists.padded(lists.weights)

@@ -32,12 +32,10 @@ class FeatureTable:
     """The tower that reads it."""
     num_rows: int
     """R; a table of no column forgets it."""
-    ids: Sequence[str | None] | None = None
-    """Raw ids [R], of entities; None where one is not known."""
+    ids: Sequence[str] | None = None
+    """Raw ids [R], of entities."""
     times: Int64Array | None = None
     """Unix seconds [R], of requests; None where they are not known."""
-    has_time: BoolArray | None = None
-    """False where a request's time is not known [R]; None where all are."""
     data_dir: Path = Path()
     """Folder that relative file names start from."""
     elsewhere: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -102,3 +102,13 @@ def test_any_state_comes_back_from_json_whole(values, mean, std, edges):
         again = FittedFeature.model_validate_json(feature.model_dump_json())
         assert again == feature
         assert again.model_dump_json() == feature.model_dump_json()
+
+
+def test_a_copy_with_other_values_looks_its_own_up():
+    """The original keeps what it looks up in, and a copy begins with all that its original holds."""
+    first = FittedFeature(spec=IdFeature(name="f"), values=VALUES)
+    assert first.rows_of(pa.array(["é"])).tolist() == [4]
+    second = first.model_copy(update={"values": ("é",)})
+    assert second.rows_of(pa.array(["é", "a"])).tolist() == [2, 1]
+    assert first.rows_of(pa.array(["é"])).tolist() == [4]
+    assert first == FittedFeature(spec=IdFeature(name="f"), values=VALUES)

@@ -18,6 +18,7 @@ IN_GRAPH = [662558803, 2129530327, 116206182, 677602507, 1895194760]
 
 def test_buckets_are_those_of_the_graph():
     assert buckets_of(TEXTS, 2**31 - 5).tolist() == IN_GRAPH
+    assert buckets_of(TEXTS * 9, 2**31 - 5).tolist() == IN_GRAPH * 9, "many are hashed together"
 
 
 def test_the_hash_is_siphash_2_4_read_as_an_unsigned_number():
@@ -33,7 +34,9 @@ def test_texts_hashed_together_are_those_of_the_library(texts):
     key = struct.pack("<QQ", *HASH_KEYS)
     wanted = [siphash24.siphash24(text.encode(), key=key).intdigest() % 2**64 % (2**63 - 25) for text in texts]
     assert buckets_of(texts, 2**63 - 25).tolist() == wanted
-    assert buckets_of(pa.array(["x", *texts], pa.large_string()).slice(1), 2**63 - 25).tolist() == wanted
+    many = [*texts, *map(str, range(40))]
+    assert buckets_of(many, 2**63 - 25).tolist()[: len(texts)] == wanted
+    assert buckets_of(pa.array(["x", *many], pa.large_string()).slice(1), 2**63 - 25).tolist()[: len(texts)] == wanted
 
 
 def test_many_texts_of_one_length_are_those_of_the_library():
@@ -57,6 +60,9 @@ def test_rows_begin_behind_unknown_and_missing_is_unknown():
     assert rows.dtype == np.int32
     assert rows.tolist() == [2 + buckets_of("a", 10)[0], 1, 2 + buckets_of(["é"], 10)[0], rows[0], rows[4]]
     assert hashed_rows(pa.array(["a", "b"]), 1).tolist() == [2, 2]
+    many = hashed_rows(pa.chunked_array([["a", None, "é"] * 20, []], pa.string()), 10)
+    assert many.dtype == np.int32
+    assert many.tolist() == rows[:3].tolist() * 20
 
 
 @pytest.mark.parametrize(

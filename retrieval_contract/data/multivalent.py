@@ -1,7 +1,7 @@
 """A column of lists, flat: which entity each value belongs to and where it stands in the entity's list."""
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ Number = TypeVar("Number", np.int32, np.float32)
 class Lists:
     """The kept values of E lists, end to end."""
 
-    values: pa.ChunkedArray
+    values: pa.Array | pa.ChunkedArray
     """Text, T values; missing entries of a list stay missing."""
     rows: Int64Array
     """Entity row of each value [T], ascending."""
@@ -32,6 +32,26 @@ class Lists:
     """Entities E, those with empty lists included."""
     weights: Float32Array | None = None
     """Weight of each value [T], where they have weights."""
+
+    @classmethod
+    def first(
+        cls,
+        values: pa.Array | pa.ChunkedArray,
+        lengths_E: Int64Array,
+        max_length: int,
+        weights_T: Float32Array | None = None,
+    ) -> Self:
+        """Cut lists that lie end to end, and their weights, to their first `max_length` values."""
+        rows = np.repeat(np.arange(len(lengths_E)), lengths_E)
+        places = np.arange(len(rows)) - (np.cumsum(lengths_E) - lengths_E)[rows]
+        kept = places < max_length
+        return cls(
+            values=values if kept.all() else values.filter(pa.array(kept)),
+            rows=rows[kept],
+            places=places[kept],
+            num_rows=len(lengths_E),
+            weights=None if weights_T is None else weights_T[kept],
+        )
 
     def padded(self, encoded: NDArray[Number]) -> NDArray[Number]:
         """Put one number per value [T] back into lists [E, M], 0 behind; M is the longest list, at least 1."""
@@ -57,17 +77,8 @@ def lists_of(column: pa.ChunkedArray, *, max_length: int, where: str, weights: p
     """
     flat, lengths_E = _flattened(column, where)
     values = as_text(flat, where=where, nan_is_missing=True)
-    rows = np.repeat(np.arange(len(lengths_E)), lengths_E)
-    places = np.arange(len(rows)) - (np.cumsum(lengths_E) - lengths_E)[rows]
-    kept = places < max_length
-    weights_T = None if weights is None else _weights(weights, lengths_E, where)[kept]
-    return Lists(
-        values=values if kept.all() else values.filter(pa.array(kept)),
-        rows=rows[kept],
-        places=places[kept],
-        num_rows=len(lengths_E),
-        weights=weights_T,
-    )
+    weights_T = None if weights is None else _weights(weights, lengths_E, where)
+    return Lists.first(values, lengths_E, max_length, weights_T)
 
 
 def _flattened(column: pa.ChunkedArray, where: str) -> tuple[pa.ChunkedArray, Int64Array]:

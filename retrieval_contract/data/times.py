@@ -38,8 +38,7 @@ def moments_of(spec: TimeFeature, table: FeatureTable) -> tuple[Float64Array, Bo
     if spec.at == "request":
         if table.times is None:
             return np.zeros(table.num_rows), np.zeros(table.num_rows, np.bool_)
-        known_R = np.ones(table.num_rows, np.bool_) if table.has_time is None else table.has_time
-        return np.where(known_R, table.times, 0).astype(np.float64), known_R
+        return table.times.astype(np.float64), np.ones(table.num_rows, np.bool_)
     column, where = table.column(spec), table.where(spec)
     if pa.types.is_temporal(column.type) and not (pa.types.is_time(column.type) or pa.types.is_duration(column.type)):
         micros = pc.cast(pc.cast(column, pa.timestamp("us", getattr(column.type, "tz", None)), safe=False), pa.int64())

@@ -13,8 +13,8 @@ from retrieval_contract.arrays import Int32Array, Int64Array
 PADDING_ROW, UNKNOWN_ROW, FIRST_ROW = 0, 1, 2
 
 
-FEW = 50
-"""Where one value is looked up, or fewer, for so many of a vocabulary, a table that is kept pays for itself."""
+FEW = 64
+"""So few values, or one for so many of a vocabulary, are looked up in a table that is kept."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Vocabulary:
         Returns:
             Rows [E]: 2 or more for known values, 1 for others and for missing ones; never 0.
         """
-        if FEW * len(values) < len(self.values):
+        if FEW * len(values) < len(self.values) or len(values) <= FEW:
             found = (self._rows.get(value, UNKNOWN_ROW) for value in values.to_pylist())
             return np.fromiter(found, np.int32, len(values))
         places = pc.index_in(values, value_set=pa.array(self.values, pa.string()))

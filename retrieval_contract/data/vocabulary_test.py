@@ -43,6 +43,17 @@ def test_encoding_never_gives_the_padding_row_and_is_int32():
     assert Vocabulary(()).encode(pa.array(["a"])).tolist() == [1]
 
 
+@pytest.mark.parametrize("num_values", [1, 3, 100, 5_000])
+@pytest.mark.parametrize("num_asked", [0, 2, 64, 65, 1_000])
+def test_few_values_are_looked_up_as_many_are(num_values, num_asked):
+    vocabulary = Vocabulary(tuple(f"v{number}" for number in range(num_values)))
+    asked = [None if number % 7 == 6 else f"v{number * 13 % (2 * num_values)}" for number in range(num_asked)]
+    rows = vocabulary.encode(pa.array(asked, pa.string()))
+    known = {value: row for row, value in enumerate(vocabulary.values, 2)}
+    assert rows.dtype == np.int32
+    assert rows.tolist() == [known.get(value, 1) for value in asked]
+
+
 @pytest.mark.parametrize(("top", "values"), [(1, ("b",)), (2, ("b", "a")), (3, ("b", "a", "c")), (9, ("b", "a", "c"))])
 def test_top_keeps_the_first_and_ties_go_by_value(top, values):
     assert fit(["c", "a", "b"], [1, 1, 2], top=top).values == values

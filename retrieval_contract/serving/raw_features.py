@@ -11,17 +11,29 @@ from typing import Any, final
 import numpy as np
 import pyarrow as pa
 
-from retrieval_contract.arrays import AnyArray, FeatureArrays, Int64Array
-from retrieval_contract.config import DenseFeature, IdFeature, Side, TextFeature
-from retrieval_contract.data.encoding import encode, encode_crosses
+from retrieval_contract.arrays import AnyArray, BoolArray, FeatureArrays, Int64Array
+from retrieval_contract.config import (
+    CategoricalFeature,
+    DenseFeature,
+    IdFeature,
+    MultivalentFeature,
+    NumericFeature,
+    Side,
+    TextFeature,
+    TimeFeature,
+)
+from retrieval_contract.data.encoding import encode_crosses, encode_lists
 from retrieval_contract.data.feature_table import FeatureTable
 from retrieval_contract.data.features import FittedFeatures
 from retrieval_contract.data.fitted import FittedFeature
+from retrieval_contract.data.multivalent import Lists
+from retrieval_contract.data.numbers import Float64Array, encode_numeric
 from retrieval_contract.data.requests import CONTEXT
-from retrieval_contract.data.texts import rows_of_token_ids
+from retrieval_contract.data.texts import encode_text, rows_of_token_ids
+from retrieval_contract.data.times import encode_time
 from retrieval_contract.serving.raw_inputs import REQUEST_TIME, RawInput, inputs_of, raw_inputs
 from retrieval_contract.serving.raw_pasts import RawPasts
-from retrieval_contract.serving.raw_rows import MISSING_MOMENT, WHERE, Lists, RawRows
+from retrieval_contract.serving.raw_rows import MISSING_MOMENT, WHERE, ListForm, RawRows
 
 Rows = Mapping[str, Sequence[Any]]
 """Fields by name, one value a row: text, numbers, booleans, lists; None where one is missing (`serving.raw_rows`)."""
@@ -59,7 +71,7 @@ class RawQueryEncoder:
             unknown = RawCandidateEncoder(fitted).encode({}, num_rows=1)
             self._pasts = RawPasts(fitted, candidate_ids, candidate_features, unknown)
 
-    def encode(self, rows: Rows, *, num_rows: int | None = None, lists: Lists = "padded") -> dict[str, AnyArray]:
+    def encode(self, rows: Rows, *, num_rows: int | None = None, lists: ListForm = "padded") -> dict[str, AnyArray]:
         """Encode rows; what is left out, or None, is missing.
 
         Args:
@@ -102,7 +114,7 @@ class RawCandidateEncoder:
         self._names = {raw: name for name, raw in self.inputs.items()}
         self._tower = _TowerColumns(fitted, "candidate", self._names)
 
-    def encode(self, rows: Rows, *, num_rows: int | None = None, lists: Lists = "padded") -> dict[str, AnyArray]:
+    def encode(self, rows: Rows, *, num_rows: int | None = None, lists: ListForm = "padded") -> dict[str, AnyArray]:
         """Encode rows; arguments and faults as of `RawQueryEncoder.encode`."""
         given = RawRows(self.inputs, rows, num_rows=num_rows, lists=lists)
         return self._tower.encode(given, _request_times(given, self._names))
@@ -120,66 +132,65 @@ class _TowerColumns:
 
     def __init__(self, fitted: FittedFeatures, side: Side, names: Mapping[RawInput, str]) -> None:
         self._side, self._features = side, fitted.of(side)
-        self._read = [
-            (_without_file(feature), {raw.column: (raw, names[raw]) for raw in inputs})
-            for feature in self._features
-            if (inputs := inputs_of(feature, side))
-        ]
+        read = [(feature, inputs_of(feature, side)) for feature in self._features]
+        self._read = [(feature, [names[raw] for raw in inputs]) for feature, inputs in read if inputs]
 
     def encode(self, rows: RawRows, moments_B: Int64Array) -> dict[str, AnyArray]:
         """Encode, in the features' order."""
         encoded: dict[str, AnyArray] = {}
-        for feature, columns in self._read:
-            if isinstance(feature.spec, TextFeature) and feature.spec.tokens == "tokenizer":
-                ((_, name),) = columns.values()
-                tokens = rows.tokens(name)
-                encoded[feature.name] = rows_of_token_ids(feature, np.array(tokens.values, np.int64), tokens.lengths)
-            else:
-                encoded |= encode(feature, self._table(feature, columns, rows, moments_B))
+        for feature, names in self._read:
+            encoded |= _encode(feature, names, rows, self._side, moments_B)
         return _in_order(self._features, encoded | encode_crosses(self._features, encoded))
 
-    def _table(
-        self, feature: FittedFeature, columns: Mapping[str, tuple[RawInput, str]], rows: RawRows, moments_B: Int64Array
-    ) -> FeatureTable:
-        """What one feature is read from, as a table of training."""
-        arrays: dict[str, pa.Array] = {}
-        ids: list[str | None] | None = None
-        (column, (raw, name)), *beside = columns.items()
-        if isinstance(feature.spec, IdFeature):
-            ids = rows.texts(name)
-        elif raw != REQUEST_TIME:
-            arrays = _arrow_columns(raw.form, column, name, [(other, pair[1]) for other, pair in beside], rows)
-        return FeatureTable(
-            table=pa.table(arrays),
-            name=WHERE,
-            side=self._side,
-            num_rows=rows.num_rows,
-            ids=ids,
-            times=moments_B,
-            has_time=moments_B != MISSING_MOMENT,
-        )
+
+def _encode(
+    feature: FittedFeature, names: Sequence[str], rows: RawRows, side: Side, moments_B: Int64Array
+) -> dict[str, AnyArray]:
+    """Encode one feature that is read from columns: as `data.encoding.encode`, where a table has been read already."""
+    spec, name = feature.spec, names[0]
+    if isinstance(spec, MultivalentFeature):
+        return encode_lists(feature, _lists(spec, names, rows))
+    return {spec.name: _encode_one(feature, name, rows, side, moments_B)}
 
 
-def _arrow_columns(
-    form: str, column: str, name: str, beside: Sequence[tuple[str, str]], rows: RawRows
-) -> dict[str, pa.Array]:
-    if form == "text":
-        return {column: pa.array(rows.texts(name), pa.string())}
-    if form == "number":
-        return {column: pa.array(rows.numbers(name))}
-    if form == "vector":
-        vectors_BD, present_B = rows.vectors(name)
-        offsets = np.arange(len(vectors_BD) + 1, dtype=np.int32) * vectors_BD.shape[1]
-        absent = pa.array(~present_B)
-        return {column: pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors_BD.reshape(-1)), mask=absent)}
-    given = rows.lists(name, *(other for _, other in beside))
-    offsets = pa.array(np.append(0, np.cumsum(given.lengths)).astype(np.int32))
-    arrays = {column: pa.ListArray.from_arrays(offsets, pa.array(given.values, pa.string()))}
-    for (other, _), weights_T in zip(beside, given.beside, strict=True):
-        # A weight that is not known counts as 1.
-        filled_T = np.ones(len(given.values)) if weights_T is None else np.where(np.isnan(weights_T), 1, weights_T)
-        arrays[other] = pa.ListArray.from_arrays(offsets, pa.array(filled_T, pa.float64()))
-    return arrays
+def _encode_one(feature: FittedFeature, name: str, rows: RawRows, side: Side, moments_B: Int64Array) -> AnyArray:
+    """The one array of a feature that is no list of values."""
+    spec = feature.spec
+    if isinstance(spec, IdFeature | CategoricalFeature):
+        return feature.rows_of(pa.array(rows.texts(name), pa.string()))
+    if isinstance(spec, DenseFeature):
+        return rows.vectors(name)
+    if isinstance(spec, TextFeature):
+        return _encode_text(feature, spec, name, rows, side)
+    if isinstance(spec, TimeFeature) and spec.at == "request":
+        return encode_time(feature, *_known(moments_B.astype(np.float64), moments_B != MISSING_MOMENT))
+    numbers_B = rows.numbers(name)
+    known_B = _known(numbers_B, ~np.isnan(numbers_B))
+    return encode_numeric(feature, *known_B) if isinstance(spec, NumericFeature) else encode_time(feature, *known_B)
+
+
+def _encode_text(feature: FittedFeature, spec: TextFeature, name: str, rows: RawRows, side: Side) -> AnyArray:
+    if spec.tokens == "tokenizer":
+        tokens = rows.tokens(name)
+        return rows_of_token_ids(feature, np.array(tokens.values, np.int64), tokens.lengths)
+    table = pa.table({spec.column_name: pa.array(rows.texts(name), pa.string())})
+    return encode_text(feature, FeatureTable(table=table, name=WHERE, side=side, num_rows=rows.num_rows))
+
+
+def _lists(spec: MultivalentFeature, names: Sequence[str], rows: RawRows) -> Lists:
+    """The first values of each list; a weight that is not known counts as 1."""
+    given = rows.lists(*names)
+    weights_T = None
+    if given.beside:
+        (found,) = given.beside
+        known = np.ones(len(given.values)) if found is None else np.where(np.isnan(found), 1, found)
+        weights_T = known.astype(np.float32)
+    return Lists.first(pa.array(given.values, pa.string()), given.lengths, spec.max_length, weights_T)
+
+
+def _known(values_B: Float64Array, present_B: BoolArray) -> tuple[Float64Array, BoolArray]:
+    """Values, 0 where one is missing, and True where one is there."""
+    return np.where(present_B, values_B, 0.0), present_B
 
 
 def _request_times(rows: RawRows, names: Mapping[RawInput, str]) -> Int64Array:
@@ -187,13 +198,6 @@ def _request_times(rows: RawRows, names: Mapping[RawInput, str]) -> Int64Array:
     if REQUEST_TIME not in names:
         return np.full(rows.num_rows, MISSING_MOMENT)
     return rows.moments(names[REQUEST_TIME])
-
-
-def _without_file(feature: FittedFeature) -> FittedFeature:
-    """A dense feature's vectors come with the request, and zeros stand for one that does not."""
-    if not isinstance(feature.spec, DenseFeature):
-        return feature
-    return feature.model_copy(update={"spec": feature.spec.model_copy(update={"file": None, "missing": "zeros"})})
 
 
 def _in_order(features: Iterable[FittedFeature], encoded: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
