@@ -8,6 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from retrieval_contract.errors import UserError
+from retrieval_contract.serving.header_limit import BoundedHeaders
 from retrieval_contract.serving.limits import Limits
 
 BACKLOG = 2_048
@@ -50,8 +51,15 @@ def run_until_stopped(app: FastAPI, listening: socket.socket, limits: Limits) ->
     # uvicorn raises the signal again when it is done, which would end the process as if it had been killed.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    server_of(app, limits).run(sockets=[listening])
+
+
+def server_of(app: FastAPI, limits: Limits) -> uvicorn.Server:
+    """A server that logs nothing of its own, and says nothing of itself."""
     config = uvicorn.Config(
         app,
+        http=BoundedHeaders,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -59,4 +67,4 @@ def run_until_stopped(app: FastAPI, listening: socket.socket, limits: Limits) ->
         backlog=BACKLOG,
         timeout_graceful_shutdown=math.ceil(2 * limits.seconds) + 1,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)

@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import uvicorn
-
 from retrieval_contract.serving.http_server import make_app
 from retrieval_contract.serving.limits import Limits
 from retrieval_contract.serving.model import Version
-from retrieval_contract.serving.running import bound_socket
+from retrieval_contract.serving.running import bound_socket, server_of
 from retrieval_contract.serving.service import Service
 from retrieval_contract.serving.watching import Serving, Watcher
 
@@ -30,7 +28,7 @@ def served(
     assert watcher.poll(), "a version to begin with"
     app = make_app(service, watcher=watcher, token=token)
     with bound_socket("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on"))
+        server = server_of(app, limits)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         while not server.started:
