@@ -31,6 +31,8 @@ FILES_OF_ONE_STACK: Mapping[str, str] = {
         "search in plain TensorFlow operations, which an export needs where FAISS is not; PyTorch has FAISS",
     ),
     "torch_reference/indexes/faiss_index.py": "FAISS stands in for it in the PyTorch stack",
+    "torch_reference/indexes/faiss_factories.py": "FAISS stands in for it in the PyTorch stack",
+    "torch_reference/indexes/faiss_structure.py": "FAISS stands in for it in the PyTorch stack",
 }
 FOLDERS_OF_ONE_STACK: Mapping[str, str] = {
     "tfrs_models/preprocessing/": "features are encoded in the graph of an exported TensorFlow model, and nowhere else",
@@ -142,6 +144,7 @@ NUMPY_ROOMS: Mapping[str, str] = {
     "weights.py": "variables to canonical arrays (crossing 3)",
     "indexes/scann_index.py": "vectors have left the framework before an index sees them",
     "indexes/faiss_index.py": "vectors have left the framework before an index sees them",
+    "indexes/faiss_structure.py": "vectors have left the framework before an index sees them",
     "indexes/partition_blocks.py": "vectors have left the framework before an index sees them",
     "indexes/partition_scan.py": "arrays become variables once, when the search is made",
     "indexes/partitioned_index.py": "vectors have left the framework before an index sees them",

@@ -62,7 +62,8 @@ class ScannIndex(Index):
     def leaves_to_search(self, depth: int) -> int:
         """Partitions searched for `depth` candidates: as configured, or more where these hold too few."""
         leaves = self.structure.num_leaves
-        configured = self.settings.scann_leaves_to_search or math.ceil(2 * math.sqrt(leaves))
+        roots = 1.5 if self.structure.soar else 3.0
+        configured = self.settings.scann_leaves_to_search or math.ceil(roots * math.sqrt(leaves))
         return min(max(configured, math.ceil(SPARE**2 * self.num_rescored(depth) * leaves / self.size)), leaves)
 
     def num_rescored(self, depth: int) -> int:
