@@ -5,6 +5,7 @@ TWO_TOWER_KILLS=100 kills at so many random moments in each test, and at every s
 
 import random
 import sys
+import threading
 
 import pytest
 
@@ -37,15 +38,32 @@ def _alone(folder):
     return [path.name for path in folder.parent.iterdir()] == ["index"]
 
 
+def _number_of(index):
+    number = int(index.ids[0].split("/")[0])
+    assert index.ids == first_vectors(number).ids
+    assert (index.vectors(range(index.size)) == first_vectors(number).values).all()
+    return number
+
+
 def test_killed_while_it_is_built_and_saved(folder):
-    moments, number = random.Random(1), 0
-    for _ in range(NUM_KILLS):
-        said = killed(save_again_and_again, [folder, ExactIndex, SETTINGS, number + 1], moments.uniform(0, 0.1))
-        index = ExactIndex.load(folder)
-        number = int(index.ids[0].split("/")[0])
-        assert number in (said[-1], said[-1] + 1)
-        assert index.ids == first_vectors(number).ids
-        assert (index.vectors(range(index.size)) == first_vectors(number).values).all()
+    moments, number, over, seen = random.Random(1), 0, threading.Event(), set()
+
+    def watch():
+        while not over.is_set():
+            seen.add(_number_of(ExactIndex.load(folder)))
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    try:
+        for _ in range(NUM_KILLS):
+            said = killed(save_again_and_again, [folder, ExactIndex, SETTINGS, number + 1], moments.uniform(0, 0.1))
+            number = _number_of(ExactIndex.load(folder))
+            assert number in (said[-1], said[-1] + 1)
+            assert reader.is_alive(), "somebody who loads it meanwhile finds it whole as well"
+    finally:
+        over.set()
+        reader.join()
+    assert len(seen) > 1
     ExactIndex.build(first_vectors(0), SETTINGS).save(folder)
     assert _alone(folder)
 

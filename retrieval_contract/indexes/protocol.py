@@ -15,7 +15,7 @@ import numpy as np
 from retrieval_contract import config
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK, Vectors
 from retrieval_contract.errors import UserError
-from retrieval_contract.files import replacing_folder
+from retrieval_contract.files import read_steadily, replacing_folder
 from retrieval_contract.indexes.attributes import Attributes, Filter
 from retrieval_contract.indexes.excluded import Excluded
 from retrieval_contract.indexes.interests import merged
@@ -221,11 +221,15 @@ class Index(abc.ABC):
     @final
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read an index that `save` wrote, wherever the folder lies now.
+        """Read an index that `save` wrote, wherever the folder lies now; one that is replaced meanwhile is read again.
 
         Raises:
             UserError: missing or damaged, of another backend, or one that the installed library cannot read.
         """
+        return read_steadily(folder, cls._read)
+
+    @classmethod
+    def _read(cls, folder: Path) -> Self:
         manifest = read_manifest(folder, KIND)
         if manifest["backend"] != cls.backend:
             what = f"the saved index is of backend {manifest['backend']!r}, not {cls.backend!r}"
