@@ -1,5 +1,7 @@
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from retrieval_contract.config import (
     AffinityFeature,
@@ -240,3 +242,48 @@ def test_numbers_and_bytes_are_read_as_training_read_them(encoder):
     numbers = encoder.encode({"country": [7, True, b"de", b"\xff"], "age": np.array([1, 2, 3, 4])})
     texts = encoder.encode({"country": ["7", "true", "de", None], "age": [1.0, 2.0, 3.0, 4.0]})
     assert_equal(numbers, texts)
+
+
+def test_a_list_may_come_as_text(encoder):
+    """As in tables of formats that have no lists; what stands beside it is as long as what is left."""
+    assert_equal(
+        encoder.encode({"likes": ["Crime||Drama", None, ""], "history": ["c1|c3", "", None]}),
+        encoder.encode({"likes": [["Crime", "Drama"], [], []], "history": [["c1", "c3"], [], []]}),
+    )
+    weighed = encoder.encode({"history": ["|c1||c3"], "history_weights": [[1, 3]]})
+    assert_equal(weighed, encoder.encode({"history": [["c1", "c3"]], "history_weights": [[1, 3]]}))
+
+
+def test_no_rows_give_no_rows(encoder):
+    empty = encoder.encode({"age": []})
+    assert_equal(empty, encoder.encode({}, num_rows=0))
+    assert {len(values) for values in empty.values()} == {0}
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=4)
+    | st.binary(max_size=2)
+    | st.sampled_from(["c1", "de", "Crime", 1_000_000_000])
+)
+VALUES = st.recursive(
+    SCALARS, lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=2), some, max_size=2)
+)
+COLUMNS = st.integers(0, 3).flatmap(
+    lambda num: st.dictionaries(st.sampled_from(list(ROWS)), st.lists(VALUES, min_size=num, max_size=num) | VALUES)
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(COLUMNS, st.sampled_from(["padded", "exact"]))
+def test_whatever_comes_is_encoded_or_refused(encoder, rows, lists):
+    """No other error, and no number that is not finite."""
+    try:
+        encoded = encoder.encode(rows, lists=lists)
+    except UserError:
+        return
+    assert all(np.isfinite(values).all() for values in encoded.values())
+    assert len({len(values) for values in encoded.values()}) == 1
