@@ -15,8 +15,11 @@ def movielens_1m_sasrec() -> c.RunConfig:
 
     The catalogue is the 3,416 films with 5 ratings or more: rows without a position, 598 of rarer films, are dropped.
     Small batches: an epoch of 128 sequences a batch is 47 steps, and steps are what this model lacks. What the query
-    has met is masked, since it is left out of the ranking too: without that, a third of a query's first ten are films
-    that it has seen, and the loss is spent on telling them from the target.
+    has met before is masked, since it is left out of the ranking too: without that, a third of a query's first ten are
+    films that it has seen, and the loss is spent on telling them from the target. What it meets later stays a negative.
+
+    Found on validation, HR@10: vectors of length 1 over temperature 0.05, a rate of 0.003 and the mask of earlier films
+    alone give 0.235 after 3 epochs; free vectors, 0.001 and the mask of all its films gave 0.219 after 5.
     """
     return c.RunConfig(
         name="movielens_1m_sasrec",
@@ -24,11 +27,11 @@ def movielens_1m_sasrec() -> c.RunConfig:
         split=c.SplitRule(kind="leave_one_out"),
         query=_sequence(width=128, max_length=200, dropout=0.2),
         candidate=_candidate(width=128),
-        model=c.Model(dim=128),
-        loss=_whole_catalogue(),
-        negatives=c.Negatives(mask_known_positives=True),
-        optimizer=_adamw(learning_rate=0.001, weight_decay=0.0, warmup_steps=280),
-        training=c.Training(epochs=30, batch_size=32, positions="all", sort_by_length=16),
+        model=c.Model(dim=128, normalize=True),
+        loss=c.Loss(kind="full_softmax", temperature=0.05, log_q="none"),
+        negatives=c.Negatives(mask_known_positives=True, known_positives="earlier"),
+        optimizer=_adamw(learning_rate=0.003, weight_decay=0.0, warmup_steps=280),
+        training=c.Training(epochs=16, batch_size=32, positions="all", sort_by_length=16, embedding_stddev=0.02),
         evaluation=_next_item(ease_l2=500.0),
     )
 
@@ -129,10 +132,6 @@ def _sequence(*, width: int, max_length: int, dropout: float) -> c.Tower:
 
 def _candidate(*, width: int) -> c.Tower:
     return c.Tower(features=(c.IdFeature(name="candidate_id", width=width),))
-
-
-def _whole_catalogue() -> c.Loss:
-    return c.Loss(kind="full_softmax", log_q="none")
 
 
 def _next_item(*, ease_l2: float, ease_max_candidates: int = 12_000, exclude_seen: bool = True) -> c.Evaluation:
