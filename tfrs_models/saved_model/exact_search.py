@@ -3,18 +3,16 @@
 Letters: B queries, I vectors of each, D width, N candidates, U candidates that are looked at, X excluded, K results.
 """
 
-from collections.abc import Callable
 from typing import Any, final
 
 import tensorflow as tf
 
+from tfrs_models.saved_model.blocks import in_blocks
 from tfrs_models.saved_model.ordering import Found, rescored
 
 SPARE = 16
 """Candidates beyond K that are scored again in float64, so that float32 rounding decides nothing among the best K
 unless more than so many lie within it."""
-CHUNK_BYTES = 256_000_000
-"""Bound on one array of scores: more queries are answered one block after another."""
 FEW = 8
 """Where a filter leaves fewer than one in so many candidates, their vectors are gathered and the others not read."""
 
@@ -53,10 +51,7 @@ class ExactSearch(tf.Module):
             queries, excluded = parts.pop(0), parts.pop(0) if excluded_BX is not None else None
             return self._search_once(queries, k, excluded, parts.pop(0) if allowed_BN is not None else None)
 
-        most = max(1, CHUNK_BYTES // (4 * self.size * (queries_BID.shape[1] or 1)))
-        return tf.cond(
-            tf.shape(queries_BID)[0] <= most, lambda: search(given), lambda: _in_blocks(search, given, most, k)
-        )
+        return in_blocks(search, given, bytes_each=4 * self.size * (queries_BID.shape[1] or 1))
 
     def _search(
         self, queries_BID: tf.Tensor, k: tf.Tensor, excluded_BX: tf.Tensor | None, allowed_BN: tf.Tensor | None
@@ -103,19 +98,3 @@ def _set(array_BN: tf.Tensor, rows_BX: tf.Tensor, value: float | bool) -> tf.Ten
     rows_P = tf.cast(tf.gather_nd(rows_BX, places_PX), tf.int64)
     at_P2 = tf.stack([places_PX[:, 0], rows_P], axis=1)
     return tf.tensor_scatter_nd_update(array_BN, at_P2, tf.fill(tf.shape(rows_P), value))
-
-
-def _in_blocks(search: Callable[[list[tf.Tensor]], Found], given: list[tf.Tensor], most: int, k: tf.Tensor) -> Found:
-    """Search for `most` queries at a time; every given tensor has leading dimension B."""
-    num_blocks = -(-tf.shape(given[0])[0] // most)
-    shape = tf.TensorShape([None, None])
-    arrays = [
-        tf.TensorArray(dtype, num_blocks, infer_shape=False, element_shape=shape) for dtype in (tf.int32, tf.float32)
-    ]
-
-    def answer(block: tf.Tensor, rows: Any, scores: Any) -> tuple[Any, ...]:
-        found = search([tensor[block * most : (block + 1) * most] for tensor in given])
-        return block + 1, rows.write(block, found[0]), scores.write(block, found[1])
-
-    _, rows, scores = tf.while_loop(lambda block, *_: block < num_blocks, answer, [0, *arrays], parallel_iterations=1)
-    return rows.concat(), scores.concat()

@@ -5,7 +5,7 @@ import tensorflow as tf
 from retrieval_contract import config
 from retrieval_contract.arrays import Vectors
 from retrieval_contract.indexes.exact import ExactIndex
-from tfrs_models.saved_model import exact_search
+from tfrs_models.saved_model import blocks
 from tfrs_models.saved_model.exact_search import ExactSearch
 
 SIZE, DIM = 300, 8
@@ -68,9 +68,9 @@ def test_answers_are_those_of_the_exact_index(drawn, index, search, num_queries,
 def test_more_queries_than_fit_are_answered_in_blocks(drawn, search, monkeypatch):
     queries, (excluded, allowed) = tf.constant(drawn[1]), restrictions(9, share=0.5)
     whole = search(queries, tf.constant(5), excluded, allowed)
-    monkeypatch.setattr(exact_search, "CHUNK_BYTES", 2 * 4 * SIZE * 3)
-    blocks = tf.function(search, autograph=False)(queries, tf.constant(5), tf.constant(excluded), tf.constant(allowed))
-    for one, other in zip(whole, blocks, strict=True):
+    monkeypatch.setattr(blocks, "CHUNK_BYTES", 2 * 4 * SIZE * 3)
+    parts = tf.function(search, autograph=False)(queries, tf.constant(5), tf.constant(excluded), tf.constant(allowed))
+    for one, other in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

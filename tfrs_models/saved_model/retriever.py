@@ -23,6 +23,7 @@ from retrieval_contract.data.vocabulary import FIRST_ROW
 from retrieval_contract.errors import UserError
 from tfrs_models.preprocessing import FeaturePreprocessor
 from tfrs_models.preprocessing.rows import VocabularyTable
+from tfrs_models.saved_model.blocks import in_blocks
 from tfrs_models.saved_model.filters import CandidateFilters
 from tfrs_models.saved_model.ordering import Found
 from tfrs_models.towers.two_tower import TwoTower
@@ -114,7 +115,7 @@ class Retriever(tf.Module):
 
     def _retrieve(self, inputs: Tensors) -> Tensors:
         k = self._checked_k(inputs.pop(K))
-        return self._answer(self.find(self._queries(inputs), k))
+        return self._answer(self.find(self._queries(_checked_rows(inputs)), k))
 
     def _retrieve_with_exclusions(self, inputs: Tensors) -> Tensors:
         k, inputs = self._checked_k(inputs.pop(K)), _checked_rows(inputs)
@@ -123,11 +124,17 @@ class Retriever(tf.Module):
         queries_BID = self._queries(inputs)
         if not wanted:
             return self._answer(self.find(queries_BID, k, excluded_BX))
+
+        def filtered(parts: list[tf.Tensor]) -> Found:
+            queries, excluded, *values = parts
+            return self.find(queries, k, excluded, self.filters(dict(zip(wanted, values, strict=True))))
+
+        given = [queries_BID, excluded_BX, *wanted.values()]
         is_filtered = tf.reduce_any([tf.reduce_any(values_BF != "") for values_BF in wanted.values()])
         return self._answer(
             tf.cond(
                 is_filtered,
-                lambda: self.find(queries_BID, k, excluded_BX, self.filters(wanted)),
+                lambda: in_blocks(filtered, given, bytes_each=4 * self.size),
                 lambda: self.find(queries_BID, k, excluded_BX),
             )
         )
@@ -143,7 +150,7 @@ class Retriever(tf.Module):
         return {VECTORS: self._candidate_vectors(self.candidate(_checked_rows(inputs)))}
 
     def _queries(self, features: Tensors) -> tf.Tensor:
-        return _as_interests(self.query_vectors(_checked_rows(features)))
+        return _as_interests(self.query_vectors(features))
 
     def _encode_queries(self, features: Tensors) -> tf.Tensor:
         return self._query_tower(self.query(features))
