@@ -14,8 +14,8 @@ from retrieval_contract.indexes.stored import Store
 
 SMALL, MEDIUM = 20_000, 100_000
 """Candidates below which looking at all vectors, or at all codes, is quick."""
-LEAST_FOR_CODES = 256
-"""Candidates that a product quantiser needs: as many as a code has values."""
+GRAPH = 300_000
+"""Candidates from which a graph takes too long to build."""
 SHARES = (0.01, 0.02, 0.04, 0.08, 0.16)
 """Of the partitions, how many are searched."""
 RESCORED = (300, 600)
@@ -113,20 +113,22 @@ def _partitioned(size: int, dim: int, store: Store) -> Iterator[Fields]:
 
 
 def _faiss(size: int, dim: int, store: Store) -> Iterator[Fields]:
-    """Flat, lists of vectors or codes, and a graph."""
-    if size < SMALL:
-        yield {"faiss_factory": "Flat"}
-    for breadth in BREADTHS:
-        yield {"faiss_factory": "HNSW32", "faiss_ef_search": breadth}
-    for lists in _partitions(size):
-        for held in ("Flat", "SQ8", *([f"PQ{_codes(dim)}"] if size >= LEAST_FOR_CODES else [])):
-            for searched in _searched(lists):
-                yield {"faiss_factory": f"IVF{lists},{held}", "faiss_nprobe": searched}
+    """FAISS's structures by name: lists of vectors or codes, and a graph where it is built in minutes.
 
-
-def _codes(dim: int) -> int:
-    """Codes of a product quantiser: the most that divide the width into parts of two dimensions or more."""
-    return max(codes for codes in range(1, max(2, dim // 2 + 1)) if dim % codes == 0)
+    Where no vectors are kept beside, those whose own scores are good, or that are small.
+    """
+    presets = ["flat", "ivf"] if size < SMALL else ["fastscan", "opq", "sq8", "ivf"]
+    if store == "none":
+        presets = ["flat"] if size < SMALL else ["compressed", "ivfpq", "sq8", "ivf"]
+    for preset in presets:
+        rescored_by = RESCORED if store != "none" and preset in ("fastscan", "opq") else RESCORED[:1]
+        for rescored in rescored_by:
+            for searched in _searched(round(math.sqrt(size))) if preset != "flat" else [1]:
+                fields = {"faiss_preset": preset, "faiss_nprobe": searched, "faiss_rescore": rescored}
+                yield {"faiss_factory": None, **fields}
+    if size < GRAPH:
+        for breadth in BREADTHS:
+            yield {"faiss_factory": None, "faiss_preset": "hnsw", "faiss_ef_search": breadth}
 
 
 def _partitions(size: int) -> list[int]:

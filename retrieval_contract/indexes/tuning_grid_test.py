@@ -27,7 +27,7 @@ def test_the_runs_own_setting_is_tried_and_what_the_grid_leaves_alone_is_the_run
 def test_search_fields_alone_do_not_make_another_structure():
     one = config.Index(backend="faiss", faiss_nprobe=5)
     assert structure_of(one) == structure_of(one.model_copy(update={"faiss_nprobe": 6}))
-    assert structure_of(one) != structure_of(one.model_copy(update={"faiss_factory": "HNSW8"}))
+    assert structure_of(one) != structure_of(one.model_copy(update={"faiss_preset": "hnsw"}))
     assert set(config.Index.model_fields) >= config.Index.SEARCHED_BY
 
 

@@ -23,10 +23,12 @@ import pytest
 
 from retrieval_contract.config_text import read_config
 from retrieval_contract.data.prepare import prepare
+from retrieval_contract.files import versions
+from retrieval_contract.manifest import read_manifest
 from retrieval_contract.runs.checkpoints import checkpoint_paths
-from retrieval_contract.verbs import build_index, embed, evaluate, recommend, train
+from retrieval_contract.verbs import build_index, embed, evaluate, export, recommend, train
 from retrieval_contract.verbs.command import exit_code
-from retrieval_contract.weights.archive import read_arrays
+from retrieval_contract.weights.archive import read_arrays, write_weights
 
 BODIES = {
     "train": train.run,
@@ -34,6 +36,7 @@ BODIES = {
     "embed": embed.run,
     "build_index": build_index.run,
     "recommend": recommend.run,
+    "export": export.run,
 }
 SMALL = (
     "--preset=simulated",
@@ -204,6 +207,7 @@ class VerbsConformance:
     def test_tuning_that_cannot_be_is_refused_and_nothing_is_replaced(self, tuned, capsys):
         before = {path: path.read_bytes() for path in (tuned / "index").glob("*/manifest.json")}
         flags = (f"--workdir={tuned}", "--k=5")
+        assert "within 1 bytes" in self._refused(capsys, "build_index", *flags, "--target_recall=0.9", "--max_bytes=1")
         assert "--k goes with --target_recall" in self._refused(capsys, "build_index", *flags)
         assert "recall of 2" in self._refused(capsys, "build_index", *flags, "--target_recall=2")
         assert {path: path.read_bytes() for path in (tuned / "index").glob("*/manifest.json")} == before
@@ -243,6 +247,30 @@ class VerbsConformance:
         copy = shutil.copytree(workdir, tmp_path / "copy")
         assert self._code("embed", f"--workdir={copy}") == 0
         assert "120 vectors" in capsys.readouterr().out
+
+    # ------------------------------------------------------------ a model that serves without this project
+
+    def test_an_exported_version_has_the_next_number_and_names_its_weights(self, workdir, tmp_path):
+        (tmp_path / "model" / "6").mkdir(parents=True)
+        flags = (f"--workdir={workdir}", "--kind=exact", f"--export_dir={tmp_path / 'model'}")
+        assert self._code("export", *flags) == 0
+        assert versions(tmp_path / "model") == [6, 7]
+        manifest = read_manifest(tmp_path / "model" / "7", export.KIND)
+        weights = read_arrays(workdir / "weights.safetensors")[1]
+        assert (manifest["stack"], manifest["weights_digest"]) == (self.stack_name, weights["digest"])
+        assert manifest["needs"] and manifest["versions"]
+
+    def test_what_cannot_be_exported_is_refused_and_no_version_is_left(self, workdir, tmp_path, capsys):
+        (other,) = {"scann", "faiss"} - set(self.backends)
+        model = f"--export_dir={tmp_path / 'model'}"
+        assert f"exports no kind '{other}'" in self._refused(
+            capsys, "export", f"--workdir={workdir}", model, f"--kind={other}"
+        )
+        strange = shutil.copytree(workdir, tmp_path / "strange")
+        arrays, _ = read_arrays(strange / "weights.safetensors")
+        write_weights(strange / "weights.safetensors", dict(list(arrays.items())[1:]), config_digest="")
+        assert "do not fit the model" in self._refused(capsys, "export", f"--workdir={strange}", model)
+        assert versions(tmp_path / "model") == []
 
     # ------------------------------------------------------------ stopped and resumed
 
