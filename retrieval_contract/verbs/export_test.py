@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_bad_flags_are_refused_and_nothing_is_written(workdir, tmp_path, capsys,
     assert export(workdir, *(flag.format(folder=tmp_path) for flag in flags)) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_kind_is_what_tuning_chose_unless_the_command_says_otherwise(workdir, tmp_path, capsys):
+    tuned = shutil.copytree(workdir, tmp_path / "tuned")
+    (tuned / "index").mkdir()
+    (tuned / "index" / "chosen.json").write_text('{"backend": "faiss"}')
+    model = f"--export_dir={tmp_path / 'model'}"
+    assert export(tuned, model) == 2
+    assert "no kind 'faiss'" in capsys.readouterr().err
+    assert export(tuned, model, "--kind=exact") == export(tuned, model, "--set=index.backend=exact") == 0
 
 
 def test_a_full_disk_leaves_the_versions_there_are(workdir, tmp_path, capsys, monkeypatch):
