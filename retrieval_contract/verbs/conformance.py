@@ -207,7 +207,8 @@ class VerbsConformance:
     def test_tuning_that_cannot_be_is_refused_and_nothing_is_replaced(self, tuned, capsys):
         before = {path: path.read_bytes() for path in (tuned / "index").glob("*/manifest.json")}
         flags = (f"--workdir={tuned}", "--k=5")
-        assert "within 1 bytes" in self._refused(capsys, "build_index", *flags, "--target_recall=0.9", "--max_bytes=1")
+        assert self._code("build_index", *flags, "--target_recall=0.9", "--max_bytes=1") == 2
+        assert "within 1 bytes; with more memory: " in capsys.readouterr().err.splitlines()[-1], "behind the progress"
         assert "--k goes with --target_recall" in self._refused(capsys, "build_index", *flags)
         assert "recall of 2" in self._refused(capsys, "build_index", *flags, "--target_recall=2")
         assert {path: path.read_bytes() for path in (tuned / "index").glob("*/manifest.json")} == before
