@@ -102,7 +102,7 @@ class Index(Settings):
     always."""
     faiss_nprobe: Count | None = None
     """IVF: lists searched; none means three times the square root of their number."""
-    faiss_rescore: Count = 400
+    faiss_rescore: Count = 600
     """Candidates rescored exactly at least, where FAISS holds codes; more where k or exclusions ask for more."""
     faiss_ef_search: Count = 128
     """HNSW: breadth of the search."""
