@@ -15,8 +15,12 @@ from tfrs_models.indexes.products import products
 
 SPARE = 4
 """Searched partitions hold on average at least this many times what is asked for."""
-DEEP = 8
+FURTHER = 4
+"""So many times as many partitions are considered, for those that are small."""
+DEEP = 4
 """Where one in so many partitions would be searched, reading all in their order costs less than copying."""
+SMALL = 1_000
+"""Places up to which all are looked at."""
 SPREAD = 2.0
 """How many spreads above its centroid a partition is taken to reach towards the query; measured, see `promises`."""
 
@@ -32,42 +36,41 @@ class PartitionScan(tf.Module):
         """Make variables of arrays."""
         super().__init__()
         self.num_partitions, self.dim = partitions.centroids.shape
+        self.num_places = partitions.rows.size
         self._centroids = _variable(partitions.centroids, "centroids")
         self._spreads = _variable(SPREAD * partitions.spreads, "spreads")
         self._starts = _variable(partitions.starts, "starts")
         self._rows = _variable(partitions.rows, "rows")
         self._codes = _variable(blocks.codes, "codes")
         self._scales = _variable(blocks.scales, "scales")
-        self._least_held = _variable(_least_held(partitions), "least_held")
+        self._sizes = _variable(_sizes(partitions), "sizes")
 
     def follow(self, partitions: Partitions) -> None:
         """Take over that some places hold no candidate any more; nothing else may differ."""
         self._rows.assign(partitions.rows)
-        self._least_held.assign(_least_held(partitions))
+        self._sizes.assign(_sizes(partitions))
 
     def to_search(self, searched: tf.Tensor, num_wanted: tf.Tensor, allowed_N: tf.Tensor | None) -> tf.Tensor:
         """How many partitions to search.
 
         Args:
             searched: partitions, at least.
-            num_wanted: candidates that they must hold; `SPARE` times as many on average, as many at worst.
-            allowed_N: candidates that count: the fewer there are, the more partitions hold so many; None: all.
+            num_wanted: candidates; partitions of the mean size hold `SPARE` times as many.
+            allowed_N: candidates that count: the best so many lie in more partitions the fewer these are. None: all.
 
         Returns:
             1 to P, int32.
         """
-        held = self._least_held[-1]
-        enough = 1 + tf.searchsorted(self._least_held, [num_wanted])[0]
-        usual = 1 + SPARE * num_wanted // tf.maximum(held // self.num_partitions, 1)
-        number = tf.maximum(tf.maximum(searched, usual), enough)
+        usual = 1 + SPARE * self.num_partitions / self.num_places * tf.cast(num_wanted, tf.float64)
+        number = tf.maximum(tf.cast(searched, tf.float64), usual)
         if allowed_N is not None:
-            share = tf.math.count_nonzero(allowed_N, dtype=tf.int32) / tf.size(allowed_N)
-            number = tf.cast(tf.cast(number, tf.float64) / tf.maximum(share, 1e-9), tf.int64)
-        return tf.cast(tf.minimum(tf.cast(number, tf.int64), self.num_partitions), tf.int32)
+            num_allowed = tf.math.count_nonzero(allowed_N, dtype=tf.int32)
+            number *= tf.size(allowed_N) / tf.maximum(num_allowed, 1)
+        return tf.cast(tf.minimum(number, self.num_partitions), tf.int32)
 
     def is_deep(self, num_searched: tf.Tensor) -> tf.Tensor:
-        """True where `every` costs less than `some`, and finds all."""
-        return DEEP * num_searched > self.num_partitions
+        """True where `every` costs no more than `some`, and finds all."""
+        return tf.logical_or(DEEP * num_searched > self.num_partitions, self.num_places <= SMALL)
 
     def promises(self, query_D: tf.Tensor) -> tf.Tensor:
         """What the best candidate of each partition may score [P]: <q, c> + SPREAD |q| s.
@@ -77,9 +80,18 @@ class PartitionScan(tf.Module):
         """
         return tf.linalg.matvec(self._centroids, query_D) + tf.norm(query_D) * self._spreads
 
-    def some(self, query_D: tf.Tensor, num_searched: tf.Tensor) -> Scored:
-        """Score the candidates of the partitions that promise most [S]."""
-        best = tf.math.top_k(self.promises(query_D), num_searched, sorted=False).indices
+    def some(self, query_D: tf.Tensor, number: tf.Tensor, num_wanted: tf.Tensor) -> Scored:
+        """Score the candidates of the partitions that promise most [S].
+
+        Args:
+            query_D: float32.
+            number: partitions; up to `FURTHER` times as many where these hold fewer candidates than wanted.
+            num_wanted: candidates.
+        """
+        considered = tf.minimum(FURTHER * number, self.num_partitions)
+        best = tf.math.top_k(self.promises(query_D), considered).indices
+        enough = 1 + tf.searchsorted(tf.cumsum(tf.gather(self._sizes, best)), [num_wanted])[0]
+        best = best[: tf.maximum(number, enough)]
         blocks = tf.ragged.range(tf.gather(self._starts, best), tf.gather(self._starts, best + 1)).flat_values
         codes_SD = tf.reshape(tf.gather(self._codes, blocks), [-1, self.dim])
         scores_S = tf.linalg.matvec(tf.cast(codes_SD, tf.float32), query_D * self._scales)
@@ -97,7 +109,7 @@ def proposals(
     number = scan.to_search(searched, depth, allowed_N)
 
     def propose(query_D: tf.Tensor) -> Scored:
-        scored = tf.cond(scan.is_deep(number), lambda: scan.every(query_D), lambda: scan.some(query_D, number))
+        scored = tf.cond(scan.is_deep(number), lambda: scan.every(query_D), lambda: scan.some(query_D, number, depth))
         return best(scored, depth, allowed_N)
 
     specs = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
@@ -118,10 +130,9 @@ def best(scored: Scored, depth: tf.Tensor, allowed_N: tf.Tensor | None) -> Score
     return tf.pad(rows_C, missing, constant_values=-1), tf.pad(scores_C, missing, constant_values=-math.inf)
 
 
-def _least_held(partitions: Partitions) -> np.ndarray[Any, Any]:
-    """Candidates that any 1, 2, ... P partitions hold at least."""
-    sizes_P = np.add.reduceat((partitions.rows >= 0).sum(axis=1), partitions.starts[:-1])
-    return np.cumsum(np.sort(sizes_P)).astype(np.int32)
+def _sizes(partitions: Partitions) -> np.ndarray[Any, Any]:
+    """Candidates of each partition."""
+    return np.add.reduceat((partitions.rows >= 0).sum(axis=1), partitions.starts[:-1]).astype(np.int32)
 
 
 def _variable(array: np.ndarray[Any, Any], name: str) -> tf.Variable:

@@ -3,7 +3,7 @@ import pytest
 
 from retrieval_contract import config
 from retrieval_contract.indexes.conformance import IndexConformance
-from retrieval_contract.indexes.planted import DIGEST, clustered, recall, vectors_of
+from retrieval_contract.indexes.planted import DIGEST, clustered, vectors_of
 from tfrs_models.indexes.partitioned_index import PartitionedIndex, num_partitions, num_searched
 
 
@@ -16,3 +16,42 @@ class TestPartitioned(IndexConformance):
     settings = _settings()
     least_recall = 0.95
     least_recall_sift = 0.9
+
+
+def test_partitions_follow_from_the_number_of_candidates_unless_given():
+    assert [num_partitions(_settings(), size) for size in (1, 9, 10_000, 1_000_000)] == [1, 9, 400, 4_000]
+    assert num_partitions(_settings(partitioned_partitions=50), 30) == 30
+    assert [num_searched(_settings(), partitions) for partitions in (1, 400, 4_000)] == [1, 20, 63]
+    assert num_searched(_settings(partitioned_searched=7), 5) == 5
+
+
+@pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
+def test_saved_in_any_storage_it_proposes_the_same(storage, tmp_path):
+    values, queries = clustered(2_000, 5)
+    index = PartitionedIndex.build(vectors_of(values), _settings(partitioned_storage=storage))
+    index.save(tmp_path / "saved")
+    loaded = PartitionedIndex.load(tmp_path / "saved")
+    for own, other in zip(index._propose(queries, 30, None).rows, loaded._propose(queries, 30, None).rows, strict=True):
+        assert set(own.tolist()) == set(other.tolist())
+    assert index._blocks.codes.dtype == loaded._blocks.codes.dtype
+    assert index.num_bytes == loaded.num_bytes > 4 * values.size
+
+
+def test_another_number_of_searched_partitions_needs_no_other_structure():
+    values, queries = clustered(6_000, 40)
+    index = PartitionedIndex.build(vectors_of(values), _settings(partitioned_rescore=1))
+    narrow = index.with_settings(_settings(partitioned_rescore=1, partitioned_searched=1))
+    best = (queries @ values.T).argmax(axis=1)
+    found = [(each._propose(queries, 1, None).rows[:, 0] == best).mean() for each in (narrow, index)]
+    assert found[0] < found[1]
+
+
+def test_what_is_forgotten_is_proposed_no_more_and_what_is_masked_is_not_proposed():
+    values, queries = clustered(6_000, 4)
+    index = PartitionedIndex.build(vectors_of(values), _settings())
+    best = index.search(queries, 20, weights_digest=DIGEST).rows
+    allowed = ~np.isin(np.arange(6_000), best[:, ::2])
+    assert not np.isin(index._propose(queries, 20, allowed).rows, best[:, ::2]).any()
+    assert index.forget(np.unique(best[:, ::2]).astype(np.int32))
+    proposed = index._propose(queries, 20, None).rows
+    assert not np.isin(proposed, best[:, ::2]).any() and np.isin(best[:, 1::2], proposed).mean() > 0.9

@@ -95,10 +95,11 @@ class PartitionedSearch(tf.Module):
         self, query_D: tf.Tensor, k: tf.Tensor, excluded_M: tf.Tensor | None, allowed_N: tf.Tensor | None
     ) -> Scored:
         barred = tf.constant([-1]) if excluded_M is None else tf.concat([[-1], excluded_M], axis=0)
-        number = self._scan.to_search(self._searched, k + tf.size(barred), allowed_N)
+        num_wanted = k + tf.size(barred)
+        number = self._scan.to_search(self._searched, num_wanted, allowed_N)
 
         def some() -> Scored:
-            return self._best(query_D, self._scan.some(query_D, number), k, barred, allowed_N)
+            return self._best(query_D, self._scan.some(query_D, number, num_wanted), k, barred, allowed_N)
 
         def every() -> Scored:
             if self._kept is None:

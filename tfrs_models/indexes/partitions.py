@@ -6,6 +6,7 @@ block of a partition is filled up with row -1.
 Letters: N candidates, D width, P partitions, E blocks, R rows of a block, C sampled candidates.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ ROUNDS = 8
 """Rounds of Lloyd's algorithm."""
 DOUBLINGS = 3
 """How often the first centres are doubled, see `_first_centres`."""
+LARGE = 4
+"""Partitions of more than this many times the usual size are partitioned again."""
 ROWS_IN_BLOCK = 16
 """Long enough to copy fast, short enough that filling up costs little memory."""
 CHUNK_BYTES = 16_000_000
@@ -44,16 +47,12 @@ def partition(values_ND: Float32Array, num_partitions: int, seed: int = 0) -> Pa
 
     Args:
         values_ND: candidate vectors, N of 1 or more.
-        num_partitions: wanted, 1 to N; ones that come out empty are left out.
+        num_partitions: wanted, 1 to N; ones that come out empty are left out, and large ones become several.
         seed: of the sample and of the first centres.
     """
     generator = np.random.default_rng(seed)
-    size = len(values_ND)
-    sample_CD = values_ND[np.sort(generator.choice(size, min(size, SAMPLED * num_partitions), replace=False))]
-    centres_PD = _first_centres(sample_CD, num_partitions, generator)
-    for _ in range(ROUNDS):
-        centres_PD = _moved(sample_CD, nearest(sample_CD, centres_PD)[0], centres_PD)
-    return laid_out(values_ND, nearest(values_ND, centres_PD)[0])
+    of_N = nearest(values_ND, _trained(values_ND, num_partitions, generator))[0]
+    return laid_out(values_ND, _without_large(values_ND, of_N, len(values_ND) / num_partitions, generator))
 
 
 def nearest(values_ND: Float32Array, centres_PD: Float32Array) -> tuple[Int32Array, Float32Array]:
@@ -86,6 +85,30 @@ def laid_out(values_ND: Float32Array, partition_N: Int32Array) -> Partitions:
         squares_N[here] = ((values_ND[here] - centroids_PD[of_N[here]]) ** 2).mean(axis=1)
     spreads_P = np.sqrt(np.bincount(of_N, squares_N) / counts_P).astype(np.float32)
     return Partitions(centroids=centroids_PD, spreads=spreads_P, starts=starts.astype(np.int32), rows=rows_ER)
+
+
+def _trained(values_ND: Float32Array, num_centres: int, generator: np.random.Generator) -> Float32Array:
+    """Centres by k-means over a sample [P, D]."""
+    num_sampled = min(len(values_ND), SAMPLED * num_centres)
+    sample_CD = values_ND[np.sort(generator.choice(len(values_ND), num_sampled, replace=False))]
+    centres_PD = _first_centres(sample_CD, num_centres, generator)
+    for _ in range(ROUNDS):
+        centres_PD = _moved(sample_CD, nearest(sample_CD, centres_PD)[0], centres_PD)
+    return centres_PD
+
+
+def _without_large(
+    values_ND: Float32Array, of_N: Int32Array, usual: float, generator: np.random.Generator
+) -> Int32Array:
+    """Partition by themselves the partitions of more than `LARGE` times the usual size: they make the slow queries."""
+    counts_P = np.bincount(of_N)
+    parted_N, num_partitions = of_N.copy(), len(counts_P)
+    for large in np.flatnonzero(counts_P > LARGE * usual):
+        rows = np.flatnonzero(of_N == large)
+        centres_PD = _trained(values_ND[rows], math.ceil(len(rows) / usual), generator)
+        parted_N[rows] = num_partitions + nearest(values_ND[rows], centres_PD)[0]
+        num_partitions += len(centres_PD)
+    return parted_N
 
 
 def _first_centres(sample_CD: Float32Array, num_centres: int, generator: np.random.Generator) -> Float32Array:
