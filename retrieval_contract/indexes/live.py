@@ -23,6 +23,7 @@ from retrieval_contract.errors import UserError
 from retrieval_contract.files import read_steadily, replacing_folder
 from retrieval_contract.indexes.attributes import Filter
 from retrieval_contract.indexes.journal import Journal, Op
+from retrieval_contract.indexes.live_recall import RecentQueries, recall
 from retrieval_contract.indexes.live_state import Found, State
 from retrieval_contract.indexes.live_updates import checked_update
 from retrieval_contract.indexes.protocol import Index
@@ -32,6 +33,10 @@ JOURNAL = "updates.journal"
 MOST_FORGOTTEN = 0.25
 """Share of the rows that may be forgotten ones before `rebalance` builds anew: they take memory, and time where the
 structure goes on proposing them."""
+MOST_LOST = 0.01
+"""Recall that a structure may lose by what it took in, against when it was built, before `rebalance` builds anew."""
+RECALL_BUILT = "recall_built"
+"""Name of that recall among what was measured of an index that was rebalanced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class LiveIndex:
         self._moving = threading.Lock()
         """Held by the one `rebalance` or `compact`."""
         self._is_open = True
+        self._recent = RecentQueries()
 
     @classmethod
     def open(cls, folder: Path, kind: type[Index]) -> Self:
@@ -145,7 +151,10 @@ class LiveIndex:
         Raises:
             UserError: as `Index.search`.
         """
-        return self._state.search(queries, k, weights_digest=weights_digest, excluded_ids=excluded_ids, filters=filters)
+        state = self._state
+        found = state.search(queries, k, weights_digest=weights_digest, excluded_ids=excluded_ids, filters=filters)
+        self._recent.note(queries)
+        return found
 
     # ------------------------------------------------------------ updates
 
@@ -190,7 +199,8 @@ class LiveIndex:
     def rebalance(self) -> Literal["nothing", "rebalanced", "compacted"]:
         """Move what happened into the big index: into its structure where the backend can, else by `compact`.
 
-        Searches and updates go on meanwhile; the index is in memory twice until it is done.
+        The structure must then find what it found before: the last queries are asked again, and where it lost more than
+        `MOST_LOST` of recall, it is built anew. Searches and updates go on meanwhile, with the index in memory twice.
 
         Raises:
             UserError: the folder cannot be written, or was replaced by another process; nothing has changed then.
@@ -200,8 +210,11 @@ class LiveIndex:
                 return "nothing"
             begun = self._begin_move()
             grown = self._grown(begun.state)
-            self._finish_move(begun, self._rebuilt(begun.state) if grown is None else grown)
-            return "compacted" if grown is None else "rebalanced"
+            if grown is None or not self._still_finds(grown, begun.state.base):
+                self._finish_move(begun, self._rebuilt(begun.state))
+                return "compacted"
+            self._finish_move(begun, grown)
+            return "rebalanced"
 
     def compact(self) -> None:
         """Build the index anew from the candidates that are here, as it stores them, and save it in its own place.
@@ -267,15 +280,26 @@ class LiveIndex:
         assert state.delta is not None, "there are additions"
         return copy if copy.append(tuple(state.added), values_MD, state.delta.attributes) else None
 
+    def _still_finds(self, grown: Index, base: Index) -> bool:
+        """Whether recall is what it was when the structure was last built, or nearly; without vectors, nobody knows."""
+        if base.settings.store == "none":
+            return True
+        queries_BD = self._recent.taken(base)
+        built = base.measured.get(RECALL_BUILT)
+        built = recall(base, queries_BD) if built is None else built
+        grown.measured = {**_measured_before(base), RECALL_BUILT: built}
+        return recall(grown, queries_BD) >= built - MOST_LOST
+
     def _rebuilt(self, state: State) -> Index:
         vectors, attributes = state.catalogue()
         if not vectors.ids:
             raise UserError("no candidate is left", where=str(self._folder), todo="add some before you compact")
-        return type(state.base).build(vectors, state.base.settings, attributes)
+        index = type(state.base).build(vectors, state.base.settings, attributes)
+        index.measured = _measured_before(state.base)
+        return index
 
     def _finish_move(self, begun: _Begun, base: Index) -> None:
         """Save the new index with a journal of what happened since, and let both take the place of the old ones."""
-        base.measured = _measured_before(begun.state.base)
         with contextlib.ExitStack() as locks:
             with replacing_folder(self._folder) as beside:
                 _save_into(beside, base)
@@ -314,6 +338,5 @@ def _save_into(folder: Path, index: Index) -> None:
 
 def _measured_before(base: Index) -> Mapping[str, Any]:
     """What was measured, said to be of the time before the updates."""
-    if not base.measured or "before_updates" in base.measured:
-        return base.measured
-    return {"before_updates": dict(base.measured)}
+    measured = {name: value for name, value in base.measured.items() if name != RECALL_BUILT}
+    return measured if not measured or "before_updates" in measured else {"before_updates": measured}

@@ -6,7 +6,9 @@ import pytest
 
 from retrieval_contract import config
 from retrieval_contract.arrays import TopK
+from retrieval_contract.indexes import routes
 from retrieval_contract.indexes.exact import ExactIndex
+from retrieval_contract.indexes.live import LiveIndex
 from retrieval_contract.indexes.live_conformance import LiveConformance, Pair
 from retrieval_contract.indexes.protocol import Index
 
@@ -70,8 +72,20 @@ class TestWhatCannotChange(LiveConformance):
 
 def test_the_churn_notices_a_structure_that_overlooks_what_is_new(tmp_path, monkeypatch):
     conformance = LiveConformance()
-    conformance.least_recall = 0.7
+    conformance.index_class, conformance.settings, conformance.least_recall = DeafIndex, config.Index(), 0.7
+    monkeypatch.setattr(LiveIndex, "_still_finds", lambda *_: True)
     pair = Pair(tmp_path / "index", DeafIndex, config.Index(), conformance.num_candidates)
-    conformance.index_class, conformance.settings = DeafIndex, config.Index()
     with pytest.raises(AssertionError, match="in the big index"):
         conformance.test_recall_is_kept_through_churn(pair, monkeypatch)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_so_does_rebalance_which_builds_anew_then(tmp_path, monkeypatch, asked):
+    monkeypatch.setattr(routes, "FEW", 0)
+    pair = Pair(tmp_path / "index", DeafIndex, config.Index(), 4_000)
+    if asked:
+        pair.search(10)
+    pair.add(400)
+    assert pair.live.rebalance() == "compacted"
+    pair.remove(1)
+    assert pair.live.rebalance() == "rebalanced"

@@ -16,6 +16,7 @@ class TestScannTree(LiveConformance):
     index_class = ScannIndex
     settings = TREE
     least_recall = 0.95
+    rebalances = ("rebalanced", "compacted")
 
 
 @needs_scann
@@ -25,6 +26,7 @@ class TestScannSoar(LiveConformance):
     index_class = ScannIndex
     settings = TREE.model_copy(update={"scann_soar": True})
     least_recall = 0.95
+    rebalances = ("rebalanced", "compacted")
 
 
 class TestPartitioned(LiveConformance):

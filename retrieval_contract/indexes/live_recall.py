@@ -1,0 +1,59 @@
+"""Does a structure that took updates in still find what it should?
+
+Letters: B queries, N candidates, D width, K results.
+"""
+
+from collections import deque
+
+import numpy as np
+
+from retrieval_contract.arrays import Float32Array, Int64Array
+from retrieval_contract.indexes.protocol import Index
+
+NUM_QUERIES = 256
+"""Queries that are remembered, the last ones, and asked again."""
+FEWEST = 64
+"""With fewer than this many, vectors of candidates stand in for queries."""
+BLOCK = 65_536
+"""Candidates scored at a time."""
+
+
+class RecentQueries:
+    """The last queries that were asked, as vectors alone."""
+
+    def __init__(self) -> None:
+        self._vectors: deque[Float32Array] = deque(maxlen=NUM_QUERIES)
+
+    def note(self, queries: Float32Array) -> None:
+        """Remember queries [B, D]; of [B, I, D], the first vector of each."""
+        firsts = queries if queries.ndim == 2 else queries[:, 0]
+        self._vectors.extend(np.array(firsts[-NUM_QUERIES:], np.float32))
+
+    def taken(self, index: Index) -> Float32Array:
+        """What to ask [B, D]: the remembered queries, or candidates of the index where there are few."""
+        vectors = list(self._vectors)
+        if len(vectors) >= FEWEST:
+            return np.stack(vectors)
+        rows = _living_rows(index)
+        chosen = np.random.default_rng(0).choice(rows, min(NUM_QUERIES, len(rows)), replace=False)
+        return index.vectors(np.sort(chosen).astype(np.int32))
+
+
+def recall(index: Index, queries_BD: Float32Array) -> float:
+    """Share of the best hundred candidates that a search finds; fewer than a hundred in a small index."""
+    rows = _living_rows(index)
+    k = max(1, min(100, len(rows) // 40))
+    found_BK = index.search(queries_BD, k, weights_digest=index.weights_digest).rows
+    best_BK, scores_BK = np.empty((len(queries_BD), 0), np.int64), np.empty((len(queries_BD), 0), np.float32)
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        scores_BM = np.concatenate([scores_BK, queries_BD @ index.vectors(block.astype(np.int32)).T], axis=1)
+        rows_BM = np.concatenate([best_BK, np.tile(block, (len(queries_BD), 1))], axis=1)
+        order_BK = np.argpartition(-scores_BM, min(k, scores_BM.shape[1]) - 1, axis=1)[:, :k]
+        best_BK = np.take_along_axis(rows_BM, order_BK, axis=1)
+        scores_BK = np.take_along_axis(scores_BM, order_BK, axis=1)
+    return float((best_BK[:, :, None] == found_BK[:, None, :]).any(axis=2).mean())
+
+
+def _living_rows(index: Index) -> Int64Array:
+    return np.arange(index.size) if index.living_N is None else np.flatnonzero(index.living_N)
