@@ -46,7 +46,7 @@ class TestHnsw(IndexConformance):
 
 class TestFastScan(IndexConformance):
     index_class = FaissIndex
-    settings = config.Index(backend="faiss", faiss_preset="fastscan")
+    settings = config.Index(backend="faiss", faiss_preset="fastscan", faiss_rescore=400)
     least_recall = 0.9
     least_recall_sift = 0.95
 
@@ -127,7 +127,8 @@ def test_a_preset_is_sized_by_the_catalogue(preset, size, dim, factory):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_answers_masks_grows_forgets_and_is_saved_so(preset, tmp_path):
     values_ND, queries_BD = clustered(1_500, 30)
-    index = FaissIndex.build(vectors_of(values_ND[:1_200]), config.Index(backend="faiss", faiss_preset=preset))
+    settings = config.Index(backend="faiss", faiss_preset=preset, faiss_rescore=60)
+    index = FaissIndex.build(vectors_of(values_ND[:1_200]), settings)
     few_N = np.arange(1_200) % 9 == 0
     assert recall(index._propose(queries_BD, 16, None).rows, _truth(values_ND[:1_200], queries_BD)) >= 0.95
     masked = index._propose(queries_BD, 16, few_N).rows
