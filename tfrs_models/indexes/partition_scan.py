@@ -45,6 +45,10 @@ class PartitionScan(tf.Module):
         self._scales = _variable(blocks.scales, "scales")
         self._sizes = _variable(_sizes(partitions), "sizes")
 
+    def blocks(self) -> Blocks:
+        """What was laid out, as arrays: it is kept here only."""
+        return Blocks(codes=self._codes.numpy(), scales=self._scales.numpy())
+
     def follow(self, partitions: Partitions) -> None:
         """Take over that some places hold no candidate any more; nothing else may differ."""
         self._rows.assign(partitions.rows)

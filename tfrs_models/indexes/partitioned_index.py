@@ -13,7 +13,6 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from retrieval_contract import config
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
@@ -54,7 +53,6 @@ class PartitionedIndex(Index):
     backend: ClassVar[str] = "partitioned"
     masks: ClassVar[bool] = True
     _partitions: Partitions
-    _blocks: Blocks
     _scan: PartitionScan
     _proposals: Callable[..., Scored]
 
@@ -84,15 +82,15 @@ class PartitionedIndex(Index):
         return True
 
     def _structure_bytes(self) -> int:
-        return sum(
-            array.nbytes for part in (self._partitions, self._blocks) for array in dataclasses.asdict(part).values()
-        )
+        variables = sum(variable.shape.num_elements() * variable.dtype.size for variable in self._scan.variables)
+        return variables + sum(array.nbytes for array in _fields(self._partitions).values())
 
     def _save(self, folder: Path) -> None:
-        codes = self._blocks.codes
+        blocks = self._scan.blocks()
+        codes = blocks.codes
         # NumPy's format knows no bfloat16.
         raw = codes.view(np.uint16) if codes.dtype.itemsize == 2 else codes
-        np.savez(folder / FILE, **_fields(self._partitions), codes=raw, scales=self._blocks.scales)
+        np.savez(folder / FILE, **_fields(self._partitions), codes=raw, scales=blocks.scales)
 
     def _load(self, folder: Path) -> None:
         with np.load(folder / FILE, allow_pickle=False) as file:
@@ -102,7 +100,7 @@ class PartitionedIndex(Index):
         self._take(Partitions(**arrays), blocks)
 
     def _take(self, partitions: Partitions, blocks: Blocks) -> None:
-        self._partitions, self._blocks = partitions, blocks
+        self._partitions = partitions
         with tf.device("/CPU:0"):
             self._scan = PartitionScan(partitions, blocks)
         self._proposals = tf.function(functools.partial(proposals, self._scan), reduce_retracing=True)
@@ -112,6 +110,6 @@ class PartitionedIndex(Index):
         return {"tensorflow": importlib.metadata.version("tensorflow")}
 
 
-def _fields(partitions: Partitions) -> dict[str, NDArray[Any]]:
+def _fields(partitions: Partitions) -> dict[str, Any]:
     """Arrays by name; `dataclasses.asdict` would copy them."""
     return {field.name: getattr(partitions, field.name) for field in dataclasses.fields(partitions)}
