@@ -13,6 +13,7 @@ importlib.import_module("torch").use_deterministic_algorithms(False)
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 pytest.register_assert_rewrite(
     "retrieval_contract.verbs.conformance",
+    "retrieval_contract.verbs.tuning_conformance",
     "retrieval_contract.indexes.conformance",
     "retrieval_contract.indexes.live_conformance",
     "parity_tests.comparing",
