@@ -8,7 +8,7 @@ from tfrs_models.stack import STACK
 
 def main() -> None:
     """Run the verb on the command line's arguments and exit with its code."""
-    serve.main(STACK, start_grpc=_start_grpc)
+    serve.main(STACK, modules=("tfrs_models.callables",), start_grpc=_start_grpc)
 
 
 def _start_grpc(*arguments: Any) -> Any:

@@ -6,7 +6,7 @@ from torch_reference.stack import STACK
 
 def main() -> None:
     """Run the verb on the command line's arguments and exit with its code."""
-    serve.main(STACK)
+    serve.main(STACK, modules=("torch_reference.callables",))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """`serve`: the newest published version of a run over HTTP, and each newer one when it comes."""
 
+import gc
+import importlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +19,8 @@ from retrieval_contract.stack import Stack
 from retrieval_contract.verbs import publish
 from retrieval_contract.verbs.command import run_command
 
+SWITCH_SECONDS = 0.0005
+"""Python's default is ten times as long."""
 LEAST_TOKEN = 16
 """Letters of a token, so that nobody guesses it."""
 
@@ -32,12 +37,29 @@ StartGrpc = Callable[[Service, str, int], Stoppable]
 """Begins to answer TF Serving's gRPC interface on an address and a port."""
 
 
-def main(stack: Stack, arguments: Sequence[str] | None = None, *, start_grpc: StartGrpc | None = None) -> None:
-    """Entry of `python -m STACK.serve`; gRPC is the TensorFlow stack's, which has its messages."""
-    run_command("serve", stack, lambda stack, command: run(stack, command, start_grpc=start_grpc), arguments)
+def main(
+    stack: Stack,
+    arguments: Sequence[str] | None = None,
+    *,
+    modules: Sequence[str] = (),
+    start_grpc: StartGrpc | None = None,
+) -> None:
+    """Entry of `python -m STACK.serve`.
+
+    Args:
+        stack: the implementation.
+        arguments: words of the command line; those of the process by default.
+        modules: what brings the framework in, to be imported before any version is loaded.
+        start_grpc: the TensorFlow stack's, which has the messages of gRPC.
+    """
+
+    def body(stack: Stack, command: Command) -> None:
+        run(stack, command, modules=modules, start_grpc=start_grpc)
+
+    run_command("serve", stack, body, arguments)
 
 
-def run(stack: Stack, command: Command, *, start_grpc: StartGrpc | None = None) -> None:
+def run(stack: Stack, command: Command, *, modules: Sequence[str] = (), start_grpc: StartGrpc | None = None) -> None:
     """Serve until the process is told to stop."""
     # These take a second to import, and `--help` needs none of them.
     from retrieval_contract.serving import logs
@@ -53,6 +75,7 @@ def run(stack: Stack, command: Command, *, start_grpc: StartGrpc | None = None) 
     listening = bound_socket(values["host"], values["port"])
     with listening:
         logs.log_to_stderr()
+        settle(modules)
         service = Service(values["name"], Serving(), limits)
         watcher = watch(stack, command, service, changes=token is not None)
         grpc = start_grpc(service, values["host"], values["grpc_port"]) if start_grpc and values["grpc_port"] else None
@@ -63,6 +86,20 @@ def run(stack: Stack, command: Command, *, start_grpc: StartGrpc | None = None) 
         stop_grpc = grpc.stop if grpc is not None else lambda: None
         run_until_stopped(make_app(service, watcher=watcher, token=token, stop_beside=stop_grpc), listening, limits)
     logs.say("stopped")
+
+
+def settle(modules: Sequence[str]) -> None:
+    """Import what stays for the life of the process, and let requests pass while a version is loaded beside them.
+
+    The garbage collector never again looks at what is imported here: of a framework that is some hundred thousand
+    objects, and every thread stands still for as long as they are looked at.
+    """
+    for module in modules:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
+    # A thread that loads gives way after so long; a request takes turns with it several times.
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 def watch(stack: Stack, command: Command, service: Service, *, changes: bool) -> Watcher:

@@ -1,6 +1,7 @@
 """`publish` and `serve` as processes, on a planted run: ports, signals, versions, faults of the command line."""
 
 import contextlib
+import gc
 import json
 import re
 import shutil
@@ -56,6 +57,15 @@ def serving(workdir, *flags):
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def unsettled():
+    """What a server changes for its whole process is put back."""
+    interval = sys.getswitchinterval()
+    yield
+    gc.unfreeze()
+    sys.setswitchinterval(interval)
 
 
 def code(body, verb, *flags):
