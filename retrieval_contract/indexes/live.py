@@ -23,7 +23,7 @@ from retrieval_contract.errors import UserError
 from retrieval_contract.files import read_steadily, replacing_folder
 from retrieval_contract.indexes.attributes import Filter
 from retrieval_contract.indexes.journal import Journal, Op
-from retrieval_contract.indexes.live_recall import RecentQueries, recall
+from retrieval_contract.indexes.live_recall import RecentQueries, num_wanted, recall
 from retrieval_contract.indexes.live_state import Found, State
 from retrieval_contract.indexes.live_updates import checked_update
 from retrieval_contract.indexes.protocol import Index
@@ -34,7 +34,7 @@ MOST_FORGOTTEN = 0.25
 """Share of the rows that may be forgotten ones before `rebalance` builds anew: they take memory, and time where the
 structure goes on proposing them."""
 MOST_LOST = 0.01
-"""Recall that a structure may lose by what it took in, against when it was built, before `rebalance` builds anew."""
+"""Recall that a structure may lose by taking updates in before `rebalance` builds anew."""
 RECALL_BUILT = "recall_built"
 """Name of that recall among what was measured of an index that was rebalanced."""
 
@@ -210,7 +210,7 @@ class LiveIndex:
                 return "nothing"
             begun = self._begin_move()
             grown = self._grown(begun.state)
-            if grown is None or not self._still_finds(grown, begun.state.base):
+            if grown is None or not self._still_finds(grown, begun.state):
                 self._finish_move(begun, self._rebuilt(begun.state))
                 return "compacted"
             self._finish_move(begun, grown)
@@ -280,15 +280,21 @@ class LiveIndex:
         assert state.delta is not None, "there are additions"
         return copy if copy.append(tuple(state.added), values_MD, state.delta.attributes) else None
 
-    def _still_finds(self, grown: Index, base: Index) -> bool:
-        """Whether recall is what it was when the structure was last built, or nearly; without vectors, nobody knows."""
+    def _still_finds(self, grown: Index, state: State) -> bool:
+        """Whether recall is about what it was when the structure was built, and is with the additions beside.
+
+        Without vectors nobody knows.
+        """
+        base = state.base
         if base.settings.store == "none":
             return True
         queries_BD = self._recent.taken(base)
         built = base.measured.get(RECALL_BUILT)
         built = recall(base, queries_BD) if built is None else built
+        found = state.search(queries_BD, num_wanted(grown), weights_digest=base.weights_digest)
+        beside_BK = np.array([[state.row_when_grown(id_) for id_ in ids] for ids in found.ids])
         grown.measured = {**_measured_before(base), RECALL_BUILT: built}
-        return recall(grown, queries_BD) >= built - MOST_LOST
+        return recall(grown, queries_BD) >= max(built, recall(grown, queries_BD, beside_BK)) - MOST_LOST
 
     def _rebuilt(self, state: State) -> Index:
         vectors, attributes = state.catalogue()

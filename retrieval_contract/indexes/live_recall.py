@@ -39,11 +39,16 @@ class RecentQueries:
         return index.vectors(np.sort(chosen).astype(np.int32))
 
 
-def recall(index: Index, queries_BD: Float32Array) -> float:
-    """Share of the best hundred candidates that a search finds; fewer than a hundred in a small index."""
-    rows = _living_rows(index)
-    k = max(1, min(100, len(rows) // 40))
-    found_BK = index.search(queries_BD, k, weights_digest=index.weights_digest).rows
+def num_wanted(index: Index) -> int:
+    """A hundred; fewer in a small index."""
+    return max(1, min(100, len(_living_rows(index)) // 40))
+
+
+def recall(index: Index, queries_BD: Float32Array, found_BK: Int64Array | None = None) -> float:
+    """Share of the best `num_wanted` candidates that a search finds, or that stand in rows found otherwise."""
+    rows, k = _living_rows(index), num_wanted(index)
+    if found_BK is None:
+        found_BK = index.search(queries_BD, k, weights_digest=index.weights_digest).rows.astype(np.int64)
     best_BK, scores_BK = np.empty((len(queries_BD), 0), np.int64), np.empty((len(queries_BD), 0), np.float32)
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]

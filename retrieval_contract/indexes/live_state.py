@@ -117,6 +117,11 @@ class State:
         row = self._living_row(id_, self.living_N)
         return (None,) * len(self.base.attributes.names) if row is None else self._stored_attributes(row)
 
+    def row_when_grown(self, id_: str) -> int:
+        """Row that a candidate has once the big index has taken the additions in; it must be here."""
+        added = self._delta_row_of.get(id_)
+        return self.row_of[id_] if added is None else self.base.size + added
+
     def living_rows(self) -> Int32Array:
         """Rows of the big index that count."""
         living = np.arange(self.base.size) if self.living_N is None else np.flatnonzero(self.living_N)
