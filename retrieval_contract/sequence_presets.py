@@ -31,7 +31,7 @@ def movielens_1m_sasrec() -> c.RunConfig:
         loss=c.Loss(kind="full_softmax", temperature=0.05, log_q="none"),
         negatives=c.Negatives(mask_known_positives=True, known_positives="earlier"),
         optimizer=_adamw(learning_rate=0.003, weight_decay=0.0, warmup_steps=280),
-        training=c.Training(epochs=16, batch_size=32, positions="all", sort_by_length=16, embedding_stddev=0.02),
+        training=c.Training(epochs=32, batch_size=32, positions="all", sort_by_length=16, embedding_stddev=0.02),
         evaluation=_next_item(ease_l2=500.0),
     )
 
