@@ -102,11 +102,14 @@ def measure(contestants: Sequence[Contestant], num_queries: int) -> dict[str, re
 
 
 def settings_of(num_candidates: int) -> list[config.Index]:
-    """What our indexes are built with: defaults where they reach the recall."""
-    lists = 2 * round(math.sqrt(num_candidates))
+    """What our indexes are built with: their defaults, but that FAISS searches 4.25 and not 3 roots of its lists.
+
+    By default its recall was 0.981 with 200,000 candidates, so near to the least that another draw may miss it.
+    """
+    lists = round(math.sqrt(num_candidates))
     return [
         config.Index(backend="scann"),
-        config.Index(backend="faiss", faiss_factory=f"IVF{lists},Flat", faiss_nprobe=lists // 12),
+        config.Index(backend="faiss", faiss_nprobe=round(4.25 * math.sqrt(lists))),
         config.Index(backend="partitioned"),
     ]
 
