@@ -43,7 +43,8 @@ def _panel(axes: Any, dataset: str, lines: Sequence[Line]) -> None:
         colour = drawn.get(name, COLOURS[len(drawn) % len(COLOURS)])
         # Hit rates at 50 where that is what the recipe is held to: the two kinds never stand in one ranking.
         metric = "hit_rate@10" if line["exclude_seen"] else "hit_rate@50"
-        label = None if name in drawn else f"{RECIPES[name].title} ({metric})"
+        told = f"{RECIPES[name].title}, {line['settings']['epochs']} epochs ({metric})"
+        label = None if name in drawn else told
         minutes = [point["seconds"] / 60 for point in line["curve"]]
         values = [point["metrics"][metric] for point in line["curve"]]
         axes.plot(minutes, values, marker="o", markersize=3, linewidth=1, color=colour, label=label)

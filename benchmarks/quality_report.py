@@ -61,12 +61,19 @@ def write_report(results: Path) -> tuple[str, dict[str, dict[str, float | None]]
     found = outcomes(lines)
     if not found:
         raise UserError("no test line", where=str(path), todo="run `python -m benchmarks.quality --recipe=...` first")
-    watched = [line for line in lines if line["settings"]["recipe"] in RECIPES and any(_measured(line))]
+    watched = _watched(lines)
     page = text(found, plotted=bool(watched))
     write_text(path.with_suffix(".md"), page)
     if watched:
         plot(watched, path.with_suffix(".svg"))
     return page, headlines(found)
+
+
+def _watched(lines: Sequence[Line]) -> list[Line]:
+    """Lines of runs that were measured while they trained; of each recipe and stack the newest configuration so run."""
+    found = [line for line in lines if line["settings"]["recipe"] in RECIPES and any(_measured(line))]
+    newest = {(line["settings"]["recipe"], line["settings"]["stack"]): line["digest"] for line in found}
+    return [line for line in found if newest[line["settings"]["recipe"], line["settings"]["stack"]] == line["digest"]]
 
 
 def _measured(line: Line) -> list[Mapping[str, float]]:
@@ -115,7 +122,10 @@ def text(found: Sequence[Outcome], *, plotted: bool) -> str:
     for name in datasets:
         parts += _section(name, [outcome for outcome in found if outcome.recipe.dataset == name])
     if plotted:
-        parts.append("![Validation while training](quality.svg)")
+        parts.append(
+            "![Validation while training](quality.svg)\n\nValidation while training, of each recipe the newest "
+            "configuration that held validation rows out; test rows are measured by runs that train on those too."
+        )
     return "\n\n".join(parts) + "\n"
 
 
