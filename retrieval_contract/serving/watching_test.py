@@ -118,7 +118,7 @@ class Load:
             thread.join()
 
     def _ask(self, number):
-        with httpx.Client(verify=False) as client:
+        with httpx.Client(verify=False, timeout=60) as client:
             while not self._stop.is_set():
                 try:
                     answer = client.post(f"{self._base}:recommend", json={"query_id": f"u{number + 1}", "k": 4})
@@ -135,7 +135,7 @@ class Load:
                     self.mixed.append(tree)
 
 
-def wait_until(holds, seconds=20):
+def wait_until(holds, seconds=60):
     until = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < until, "it never came"
@@ -145,7 +145,7 @@ def wait_until(holds, seconds=20):
 def test_versions_are_swapped_under_load_with_no_failed_and_no_mixed_answer(tmp_path):
     folder = tmp_path / "versions"
     write(folder, 1)
-    with served(folder, load, Limits(wait_ms=0.5), poll_seconds=0.01) as base, Load(base) as asked:
+    with served(folder, load, Limits(wait_ms=0.5, seconds=60), poll_seconds=0.01) as base, Load(base) as asked:
         for number in range(1, SWAPS + 2):
             if number > 1:
                 write(folder, number)
