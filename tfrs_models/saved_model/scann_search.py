@@ -2,7 +2,11 @@
 
 ScaNN proposes by partitions and hashed scores, and nothing else of it is used: it would cap k silently, repeat rows and
 return the excluded ones. What it proposes is scored again by the exact vectors, and a query for which it proposes too
-few is answered by looking at all candidates. SOAR is left out, since the ops refuse it.
+few is answered by looking at all candidates.
+
+SOAR is left out, since the ops refuse it. Where the settings have it, twice as many partitions are searched as they
+say, since each holds half as many candidates then: as many codes are looked at. The recall is not what was measured of
+an index with SOAR.
 
 Letters: B queries, I vectors of each, D width, N candidates, M proposed, X excluded, K results.
 """
@@ -40,6 +44,7 @@ class ScannSearch(tf.Module):
         """
         super().__init__()
         self._exact = ExactSearch(values_ND)
+        self._leaves_for_one = 2 if settings.scann_soar else 1
         self._settings = settings.model_copy(update={"scann_soar": False, "scann_reorder": "none"})
         self.structure = ScannStructure.of(self._settings, *self._exact.values_ND.shape)
         self._ops = scann_ops()
@@ -101,7 +106,7 @@ class ScannSearch(tf.Module):
         leaves = self.structure.num_leaves
         configured = self._settings.scann_leaves_to_search or math.ceil(2 * math.sqrt(leaves))
         needed = -(-tf.cast(depth, tf.int64) * (SPARE**2 * leaves) // self._exact.size)
-        return tf.cast(tf.clip_by_value(needed, min(configured, leaves), leaves), tf.int32)
+        return tf.cast(tf.clip_by_value(needed, min(self._leaves_for_one * configured, leaves), leaves), tf.int32)
 
     def _completed(
         self,
