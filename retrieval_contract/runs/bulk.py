@@ -110,7 +110,7 @@ def write_all(bulk: Bulk, out: Path, *, resume: bool, overwrite: bool) -> Writte
     paths = [parts / f"part-{number:05d}.parquet" for number in range(len(starts))]
     done = sum(path.exists() for path in paths) * bulk.part_queries
     total = bulk.num_queries
-    with Progress("recommending", total=total, done=min(done, total), unit="query") as progress:
+    with Progress("recommending", total=total, done=min(done, total), unit="answer") as progress:
         for start, path in zip(starts, paths, strict=True):
             rows = np.arange(start, min(start + bulk.part_queries, total), dtype=np.int32)
             if not path.exists():
