@@ -11,6 +11,7 @@ from retrieval_contract.config import RunConfig
 from retrieval_contract.files import write_text
 from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.runs.checkpoints import weights_of
+from retrieval_contract.runs.opened import OpenedRun
 from retrieval_contract.stack import Encoders, Stack, StepResult, Trainer, TrainerState
 from retrieval_contract.weights.names import VocabularySizes
 
@@ -105,6 +106,10 @@ class WatchedStack:
     def encoders(self, config: RunConfig, sizes: VocabularySizes, weights: Mapping[str, Float32Array]) -> Encoders:
         """As the stack says."""
         return self._stack.encoders(config, sizes, weights)
+
+    def export(self, opened: OpenedRun, kind: str, folder: Path) -> Mapping[str, Any]:
+        """As the stack says."""
+        return self._stack.export(opened, kind, folder)
 
 
 @final

@@ -37,7 +37,7 @@ FILES_OF_ONE_STACK: Mapping[str, str] = {
 FOLDERS_OF_ONE_STACK: Mapping[str, str] = {
     "tfrs_models/preprocessing/": "features are encoded in the graph of an exported TensorFlow model, and nowhere else",
     "tfrs_models/saved_model/": "a SavedModel: preprocessing, towers and search in one graph",
-    "torch_reference/exported_program/": "programs of torch.export, which hold no text and no search: those stay beside",
+    "torch_reference/exported_program/": "programs of torch.export, which hold no text and no search",
 }
 SEEDS = "dropout: TensorFlow folds a seed, PyTorch draws from a Generator; each framework's reproducible way"
 SUMS = "a sparse gradient's duplicates: TensorFlow has no coalesce, PyTorch has; the norm is taken after it in both"

@@ -103,7 +103,7 @@ QUALITY_WITHOUT_DROPOUT = {"recall@10": 2e-4, "mrr": 1e-3}
 """Rung 7: largest difference of any seed where nothing is drawn; 0 was measured, two of 943 queries may flip."""
 QUALITY_OF_TOWERS = {"recall@10": 2.5e-3, "mrr": 1e-3}
 """Rung 7 in small: largest difference where no framework draws anything. 0 was measured of most towers, 0.0011 and
-0.0003 of `video`; one candidate that crosses the tenth place of one of some 400 queries moves recall by up to 0.0025."""
+0.0003 of `video`; one candidate that crosses the tenth place of one of 400 queries moves recall by 0.0025."""
 QUALITY_OF_DRAWN_ROUTING = {"recall@10": 0.02, "mrr": 0.02}
 """The same of MIND, whose routing each framework draws anew for every batch: two seeds of a tower differ by up to 0.04,
 and 0.006 was measured."""
