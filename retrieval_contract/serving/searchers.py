@@ -110,24 +110,12 @@ class LiveSearcher:
     def put(
         self, ids: Sequence[str], vectors: Float32Array, attributes: Mapping[str, Sequence[Any]] | None
     ) -> tuple[int, int]:
-        """Add candidates, or replace those that are there (`Changeable.put`).
-
-        The journal has one record for those replaced and one for those added: killed in between, it has the first; the
-        same call sent again leaves what it would have.
-        """
+        """Add candidates, or replace those that are there, all or none (`Changeable.put`)."""
         self._check_open()
         if not np.isfinite(vectors).all():
             raise UserError("vectors hold NaN or infinity", where="candidates", todo="look at their features")
         there = [id_ in self._live for id_ in ids]
-        for change, wanted in ((self._live.update, True), (self._live.add, False)):
-            places = [place for place, found in enumerate(there) if found == wanted]
-            if places:
-                chosen = (
-                    None
-                    if attributes is None
-                    else {name: [values[place] for place in places] for name, values in attributes.items()}
-                )
-                change([ids[place] for place in places], vectors[places], chosen)
+        self._live.put(ids, vectors, attributes)
         return there.count(False), self._live.size
 
     def drop(self, ids: Sequence[str]) -> tuple[list[str], int]:
