@@ -61,7 +61,11 @@ def as_k(value: Any, *, size: int, limits: Limits) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad(f"{shown(value)} where a whole number is needed", field="k")
     if not 1 <= value <= size:
-        raise bad(f"{value:,} where the catalogue holds {size:,} candidates", field="k", todo="ask for 1 or more")
+        raise bad(
+            f"{value:,} where the catalogue holds {size:,} candidates",
+            field="k",
+            todo=f"ask for 1 to {min(size, limits.k):,}",
+        )
     if value > limits.k:
         raise bad(f"{value:,}, and this server answers {limits.k:,} at most", field="k")
     return value
