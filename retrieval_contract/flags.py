@@ -64,7 +64,7 @@ _LIMITS = Limits()
 _SERVER: dict[str, tuple[str | int | float, str]] = {
     "host": ("127.0.0.1", "Address to listen on; by default this machine alone is answered."),
     "port": (8501, "Port of the REST interface; 0 takes a free one."),
-    "grpc_port": (0, "Port of the gRPC interface (tfrs_models); 0 has none."),
+    "grpc_port": (0, "Port of the gRPC interface, which the TensorFlow stack has; 0 has none."),
     "name": ("retrieval", "Name of the model in the addresses: /v1/models/NAME."),
     "fields": ("", "Columns of candidates to show, with commas between; the default is the title, where there is one."),
     "token_file": ("", "File with the bearer token of :update and :remove; without it both are off."),

@@ -1,5 +1,6 @@
 """What this stack offers to the verbs."""
 
+import atexit
 import datetime
 import os
 from collections.abc import Mapping
@@ -70,6 +71,7 @@ class _TorchReference:
         """Build a trainer at the given state; where several processes train together, meet the others first."""
         if self.replica()[1] > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("gloo", timeout=_LONGEST_WAIT)
+            atexit.register(_leave)
         return TwoTowerTrainer(config, sizes, state, catalogue)
 
     def encoders(self, config: RunConfig, sizes: VocabularySizes, weights: Mapping[str, Float32Array]) -> Encoders:
@@ -81,6 +83,12 @@ class _TorchReference:
         from torch_reference.exported_program.exporting import export
 
         return export(opened, self.indexes[kind], folder)
+
+
+def _leave() -> None:
+    """End gloo's threads before the interpreter ends: left to themselves, a process now and then ended with abort."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 STACK: Stack = _TorchReference()

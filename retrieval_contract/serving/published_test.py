@@ -8,6 +8,7 @@ import pytest
 
 from retrieval_contract.config import Index
 from retrieval_contract.errors import UserError
+from retrieval_contract.indexes.attributes import Attributes
 from retrieval_contract.indexes.exact import ExactIndex
 from retrieval_contract.manifest import write_manifest
 from retrieval_contract.runs.opened import open_run
@@ -126,11 +127,17 @@ def test_parts_that_do_not_belong_together_are_refused(opened, copy, tmp_path):
         load_version(STACK, copy)
 
 
+def _all_but_the_first(attributes):
+    return Attributes(attributes.table.slice(1))
+
+
 def test_another_catalogue_or_backend_or_column_is_refused(opened, copy):
     vectors = opened.candidate_vectors()
     fewer = type(vectors)(ids=vectors.ids[1:], values=vectors.values[1:], weights_digest=vectors.weights_digest)
     with pytest.raises(UserError, match="other candidates"):
-        publish(opened, ExactIndex.build(fewer, Index()))
+        publish(opened, ExactIndex.build(fewer, opened.config.index, _all_but_the_first(opened.attributes())))
+    with pytest.raises(UserError, match=r"other index.attributes .index \[\], configuration \['genres'\]"):
+        publish(opened, ExactIndex.build(vectors, Index()))
     with pytest.raises(UserError, match="'tilte' to show"):
         load_version(STACK, copy, shown=["tilte"])
     fields = json.loads((copy / "manifest.json").read_text())
