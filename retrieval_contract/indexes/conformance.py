@@ -239,6 +239,8 @@ class IndexConformance:
         wanted = [None, {"parity": ["odd"]}, {"week": ["1", "2"]}, {}] * 10
         allowed = case.index.attributes.allowed({"week": ["0", "1", "2"]})
         found = case.search(10, None, wanted, allowed)
+        assert np.isin(found.rows % 7, [0, 1, 2]).all()
+        assert (found.rows[1::4] % 2 == 1).all() and np.isin(found.rows[2::4] % 7, [1, 2]).all()
         for place in range(4):
             at = slice(place, None, 4)
             part = Case(case.index, case.values_ND, case.queries_BD[at])
