@@ -155,10 +155,10 @@ def test_the_runs_own_index_is_taken_where_it_is_of_these_weights(opened):
     vectors = opened.candidate_vectors()
     try:
         kind.build(vectors, opened.config.index).save(opened.workdir.index("exact"), measured={"recall": 1.0})
-        assert exporting.chosen_index(opened, kind).measured == {"recall": 1.0}
+        assert opened.index(kind).measured == {"recall": 1.0}
         other = Vectors(ids=vectors.ids, values=vectors.values, weights_digest="0" * 64)
         kind.build(other, opened.config.index).save(opened.workdir.index("exact"))
-        assert exporting.chosen_index(opened, kind).weights_digest == opened.weights_digest
+        assert opened.index(kind).weights_digest == opened.weights_digest
     finally:
         shutil.rmtree(opened.workdir.indexes)
 

@@ -119,7 +119,7 @@ class Attributes:
 
 def _empty(size: int) -> pa.Table:
     """A table of `size` rows without columns."""
-    return pa.Table.from_struct_array(pa.chunked_array([pa.array([{}] * size, pa.struct([]))]))
+    return pa.Table.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), size, [None]))
 
 
 def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:

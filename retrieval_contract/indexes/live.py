@@ -267,7 +267,7 @@ class LiveIndex:
     def _grown(self, state: State) -> Index | None:
         """A copy of the big index that has taken in what happened; None where it cannot, or has too many holes."""
         dead_rows, base = state.dead_rows(), state.base
-        num_forgotten = 0 if base.living_N is None else base.size - int(np.count_nonzero(base.living_N))
+        num_forgotten = base.size - base.num_living
         if num_forgotten + dead_rows.size > MOST_FORGOTTEN * (base.size + len(state.added)):
             return None
         copy = read_steadily(self._folder, type(base).load)

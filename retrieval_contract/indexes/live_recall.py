@@ -14,8 +14,6 @@ NUM_QUERIES = 256
 """Queries that are remembered, the last ones, and asked again."""
 FEWEST = 64
 """With fewer than this many, vectors of candidates stand in for queries."""
-BLOCK = 65_536
-"""Candidates scored at a time."""
 
 
 class RecentQueries:
@@ -41,22 +39,15 @@ class RecentQueries:
 
 def num_wanted(index: Index) -> int:
     """A hundred; fewer in a small index."""
-    return max(1, min(100, len(_living_rows(index)) // 40))
+    return max(1, min(100, index.num_living // 40))
 
 
 def recall(index: Index, queries_BD: Float32Array, found_BK: Int64Array | None = None) -> float:
     """Share of the best `num_wanted` candidates that a search finds, or that stand in rows found otherwise."""
-    rows, k = _living_rows(index), num_wanted(index)
+    k = num_wanted(index)
     if found_BK is None:
         found_BK = index.search(queries_BD, k, weights_digest=index.weights_digest).rows.astype(np.int64)
-    best_BK, scores_BK = np.empty((len(queries_BD), 0), np.int64), np.empty((len(queries_BD), 0), np.float32)
-    for start in range(0, len(rows), BLOCK):
-        block = rows[start : start + BLOCK]
-        scores_BM = np.concatenate([scores_BK, queries_BD @ index.vectors(block.astype(np.int32)).T], axis=1)
-        rows_BM = np.concatenate([best_BK, np.tile(block, (len(queries_BD), 1))], axis=1)
-        order_BK = np.argpartition(-scores_BM, min(k, scores_BM.shape[1]) - 1, axis=1)[:, :k]
-        best_BK = np.take_along_axis(rows_BM, order_BK, axis=1)
-        scores_BK = np.take_along_axis(scores_BM, order_BK, axis=1)
+    best_BK = index.best(queries_BD, k).rows
     return float((best_BK[:, :, None] == found_BK[:, None, :]).any(axis=2).mean())
 
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from retrieval_contract import config
-from retrieval_contract.indexes import live_recall
 from retrieval_contract.indexes.exact import ExactIndex
 from retrieval_contract.indexes.live_recall import FEWEST, NUM_QUERIES, RecentQueries, recall
 from retrieval_contract.indexes.planted import clustered, vectors_of
@@ -16,7 +15,6 @@ def asked():
 
 def test_exact_search_finds_all_and_one_that_finds_the_half_is_given_the_half(asked, monkeypatch):
     index, queries_BD = asked
-    monkeypatch.setattr(live_recall, "BLOCK", 700)
     assert recall(index, queries_BD) == 1.0
     search = ExactIndex.search
 

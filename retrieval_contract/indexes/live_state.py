@@ -102,9 +102,7 @@ class State:
     @property
     def num_pending(self) -> int:
         """Additions, and rows of the big index that were removed since it was made."""
-        living_N = self.base.living_N
-        num_base = self.base.size if living_N is None else int(np.count_nonzero(living_N))
-        return len(self.added) + num_base - self.num_living
+        return len(self.added) + self.base.num_living - self.num_living
 
     def __contains__(self, id_: str) -> bool:
         """True where a candidate can be found."""

@@ -17,6 +17,7 @@ from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK,
 from retrieval_contract.errors import UserError
 from retrieval_contract.files import read_steadily, replacing_folder
 from retrieval_contract.indexes.attributes import Attributes, Filter
+from retrieval_contract.indexes.brute_force import exact_top_k
 from retrieval_contract.indexes.excluded import Excluded
 from retrieval_contract.indexes.interests import merged
 from retrieval_contract.indexes.questions import check_digest, check_k, checked_queries, groups
@@ -309,6 +310,18 @@ class Index(abc.ABC):
     def size(self) -> int:
         """Candidates N."""
         return self._stored.size
+
+    @final
+    @property
+    def num_living(self) -> int:
+        """Candidates that were not forgotten."""
+        return self.size if self.living_N is None else int(np.count_nonzero(self.living_N))
+
+    @final
+    def best(self, queries_BD: Float32Array, k: int) -> TopK:
+        """The exact best K of the stored vectors, which the index must keep, whatever its structure proposes."""
+        none = Excluded.from_rows(None, num_queries=len(queries_BD), size=self.size)
+        return exact_top_k(self._stored, queries_BD, k, none, self.living_N)
 
     @final
     @property

@@ -12,6 +12,7 @@ from retrieval_contract.data.prepare import PreparedData, prepare
 from retrieval_contract.errors import UserError
 from retrieval_contract.evaluation.report import Report, evaluate
 from retrieval_contract.indexes.attributes import Attributes
+from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.stack import Encoders, Stack
 from retrieval_contract.vectors.store import read_vectors
@@ -51,6 +52,19 @@ class OpenedRun:
             UserError: `index.attributes` names a column that candidates do not have, or that is no text.
         """
         return Attributes.from_table(self.prepared.candidates.table, self.config.index.attributes)
+
+    def index(self, kind: type[Index]) -> Index:
+        """The run's index of a backend, where it was built of these weights and candidates; else a new one.
+
+        Raises:
+            UserError: it is damaged, or the settings do not fit.
+        """
+        folder = self.workdir.index(kind.backend)
+        if folder.is_dir():
+            built = kind.load(folder)
+            if built.weights_digest == self.weights_digest and built.ids == self.prepared.candidates.ids:
+                return built
+        return kind.build(self.candidate_vectors(), self.config.index, self.attributes())
 
     def query_vectors(self, query_rows: Int32Array) -> Float32Array:
         """Vectors [B, D] or [B, I, D] of queries as they stand after all train rows, whatever their requests."""

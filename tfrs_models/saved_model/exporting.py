@@ -21,6 +21,7 @@ from retrieval_contract.manifest import read_manifest
 from retrieval_contract.runs.opened import OpenedRun
 from retrieval_contract.weights.archive import read_weights
 from retrieval_contract.weights.names import parameter_table
+from tfrs_models.indexes.partitioned_index import PartitionedIndex
 from tfrs_models.indexes.partitioned_search import PartitionedSearch
 from tfrs_models.preprocessing import FeaturePreprocessor
 from tfrs_models.preprocessing.inputs import missing
@@ -86,11 +87,13 @@ def build_retriever(opened: OpenedRun, kind: str) -> Retriever:
 
 
 def _search(kind: str, opened: OpenedRun) -> Search:
+    if kind == "partitioned":
+        index = opened.index(PartitionedIndex)
+        assert isinstance(index, PartitionedIndex), "its own class"
+        return EachInterest(PartitionedSearch.from_index(index))
     values_ND = opened.candidate_vectors().values
     if kind == "scann":
         return ScannSearch(values_ND, search_settings(opened, kind))
-    if kind == "partitioned":
-        return EachInterest(PartitionedSearch.from_vectors(values_ND, search_settings(opened, kind)))
     assert kind == "exact", kind
     return ExactSearch(values_ND)
 

@@ -18,7 +18,6 @@ from retrieval_contract.arrays import FeatureArrays
 from retrieval_contract.data.encoding import weights_name
 from retrieval_contract.errors import UserError
 from retrieval_contract.files import write_text
-from retrieval_contract.indexes.attributes import Attributes
 from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.runs.opened import OpenedRun
 from retrieval_contract.serving.raw_features import RawCandidateEncoder, RawQueryEncoder
@@ -64,7 +63,7 @@ def export(opened: OpenedRun, kind: type[Index], folder: Path) -> dict[str, Any]
     write_text(folder / "config.yaml", config.to_yaml())
     write_text(folder / "features.json", fitted.to_json())
     write_arrays(folder / CATALOGUE, _looked_up(opened), {})
-    chosen_index(opened, kind).save(folder / "index")
+    opened.index(kind).save(folder / "index")
     queries, candidates = _blank_features(opened)
     programs = {
         QUERY: query_program(config, fitted.sizes, weights, queries),
@@ -85,18 +84,6 @@ def export(opened: OpenedRun, kind: type[Index], folder: Path) -> dict[str, Any]
 def notes_of(lacking: Sequence[str]) -> list[str]:
     """What is not in the folder, and why."""
     return [f"no ONNX: {', '.join(lacking)} not installed (the extra onnx)"] if lacking else []
-
-
-def chosen_index(opened: OpenedRun, kind: type[Index]) -> Index:
-    """The run's index of a backend, where it was built from these weights; else a new one."""
-    folder, ids = opened.workdir.index(kind.backend), opened.prepared.candidates.ids
-    if folder.is_dir():
-        index = kind.load(folder)
-        if index.weights_digest == opened.weights_digest and index.ids == ids:
-            return index
-    settings = opened.config.index
-    attributes = Attributes.from_table(opened.prepared.candidates.table, settings.attributes)
-    return kind.build(opened.candidate_vectors(), settings, attributes)
 
 
 def _write(program: ExportedProgram, inputs: list[str], path: Path) -> None:
