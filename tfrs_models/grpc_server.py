@@ -5,7 +5,7 @@ are filled with empty texts. Letters: B queries, K results.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent import futures
 from http import HTTPStatus
 from typing import Any, final
@@ -103,13 +103,19 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
         if name not in signatures:
             raise bad(f"no signature {name!r}", field="model_spec.signature_name", todo=nearest(name, signatures))
         columns = {
-            name_: _column(tensor, name_, signatures[name], service.limits.body_bytes)
-            for name_, tensor in request.inputs.items()
+            name_: _column(request.inputs[name_], name_, signatures[name], service.limits.body_bytes)
+            for name_ in _in_order(request.inputs, signatures[name])
         }
         question = question_of(columns, version, signatures[name], service.limits)
         left = context.time_remaining()
         seconds = service.limits.seconds if left is None else max(0.0, min(left, service.limits.seconds))
         return _response(outputs_of(service.ask_and_wait(question, seconds)), request, version, name)
+
+
+def _in_order(names: Iterable[str], signature: Signature) -> list[str]:
+    """As the signature names its inputs, others behind: a message's map has no order, and a refusal should not change."""
+    places = {name: place for place, name in enumerate(signature.inputs)}
+    return sorted(names, key=lambda name: (places.get(name, len(places)), name))
 
 
 def _response(outputs: Mapping[str, Any], request: Any, version: Version, signature: str) -> Any:
