@@ -113,7 +113,7 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 def _in_order(names: Iterable[str], signature: Signature) -> list[str]:
-    """As the signature names its inputs, others behind: a message's map has no order, and a refusal should not change."""
+    """Order inputs as the signature does, others behind: a message's map has no order, refusals shall have one."""
     places = {name: place for place, name in enumerate(signature.inputs)}
     return sorted(names, key=lambda name: (places.get(name, len(places)), name))
 

@@ -4,9 +4,9 @@ What stands where nothing is known, and how lists are written, is said by those 
 JSON, `tfrs_models.preprocessing.inputs` for tensors.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn
 
 from retrieval_contract.config import (
     AffinityFeature,
@@ -106,6 +106,20 @@ def looked_up(fitted: FittedFeatures) -> dict[str, str]:
     fields = {name: spec.name for spec in _histories(fitted) for name in spec.fields}
     affinities = {feature.spec.of: feature.name for feature in fitted.affinities if feature.spec.kind == "affinity"}
     return fields | affinities
+
+
+def need_catalogue(wanted: Mapping[str, str]) -> NoReturn:
+    """Refuse to encode pasts without a catalogue.
+
+    Args:
+        wanted: from `looked_up`, one or more.
+
+    Raises:
+        UserError: always.
+    """
+    name, feature = next(iter(wanted.items()))
+    what = f"feature {feature!r} looks {name!r} of candidates up, and no catalogue is given"
+    raise UserError(what, todo="give candidate_ids and candidate_features")
 
 
 def input_names(inputs: Iterable[RawInput]) -> dict[RawInput, str]:

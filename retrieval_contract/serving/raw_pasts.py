@@ -17,7 +17,14 @@ from retrieval_contract.data.features import FittedFeatures
 from retrieval_contract.data.histories import Windows
 from retrieval_contract.data.items import HistoryItems
 from retrieval_contract.errors import UserError
-from retrieval_contract.serving.raw_inputs import HISTORY_IDS, HISTORY_TIMES, HISTORY_WEIGHTS, RawInput, looked_up
+from retrieval_contract.serving.raw_inputs import (
+    HISTORY_IDS,
+    HISTORY_TIMES,
+    HISTORY_WEIGHTS,
+    RawInput,
+    looked_up,
+    need_catalogue,
+)
 from retrieval_contract.serving.raw_rows import MISSING_MOMENT, RawRows
 
 
@@ -63,9 +70,7 @@ class RawPasts:
         if not wanted:
             return
         if candidate_ids is None or candidate_features is None:
-            name, feature = next(iter(wanted.items()))
-            what = f"feature {feature!r} looks {name!r} of candidates up, and no catalogue is given"
-            raise UserError(what, todo="give candidate_ids and candidate_features")
+            need_catalogue(wanted)
         self._row_of = {id_: row for row, id_ in enumerate(candidate_ids)}
         names = [name for field in wanted for name in (field, weights_name(field)) if name in unknown]
         self._tables = {name: _table(name, candidate_features, unknown[name], len(candidate_ids)) for name in names}

@@ -24,6 +24,7 @@ from retrieval_contract.serving.raw_inputs import (
     REQUEST_TIME,
     RawInput,
     looked_up,
+    need_catalogue,
     past_inputs,
 )
 from retrieval_contract.serving.raw_rows import MISSING_MOMENT
@@ -80,9 +81,7 @@ class PastEncoder(tf.Module):
         if not wanted:
             return
         if candidate_ids is None or candidate_features is None:
-            name, feature = next(iter(wanted.items()))
-            what = f"feature {feature!r} looks {name!r} of candidates up, and no catalogue is given"
-            raise UserError(what, todo="give candidate_ids and candidate_features")
+            need_catalogue(wanted)
         self._catalogue = VocabularyTable(candidate_ids)
         names = [name for field in wanted for name in (field, weights_name(field)) if name in unknown]
         self._tables = {name: _table(name, candidate_features, unknown[name], len(candidate_ids)) for name in names}
