@@ -169,6 +169,10 @@ def test_the_manifest_says_what_a_caller_and_a_server_need(models, kind):
     assert (manifest["size"], manifest["weights_digest"]) == (NUM_CANDIDATES, model.opened.weights_digest)
     assert ("op_library" in manifest) == ("scann" in manifest["versions"]) == (kind == "scann")
     assert json.dumps(manifest["needs"])
+    # These runs search all partitions.
+    assert manifest.get("recall", {}).get("value") == (None if kind == "exact" else 1.0)
+    if kind != "exact":
+        assert "queries of the test part" in manifest["recall"]["queries"] and manifest["recall"]["k"] == 100
 
 
 def ops_of(folder):

@@ -214,3 +214,13 @@ def test_a_program_that_torch_cannot_read_is_refused(copy):
 def test_the_kind_is_that_of_the_verb():
     assert retriever.KIND == KIND
     assert json.dumps(retriever.STACK) == json.dumps(STACK.name)
+
+
+def test_the_manifest_of_an_approximate_kind_says_what_it_finds(opened, tmp_path, monkeypatch):
+    # The towers have tests of their own, and take seconds to trace and write.
+    for name in ("query_program", "candidate_program", "_write"):
+        monkeypatch.setattr(exporting, name, lambda *_: None)
+    monkeypatch.setattr(exporting, "described", lambda program: {})
+    found = read_manifest(write_version(STACK, opened, "faiss", tmp_path), KIND)["recall"]
+    assert found["value"] == 1.0 and found["k"] == min(100, len(opened.prepared.candidates.ids))
+    assert "test part" in found["queries"]

@@ -79,6 +79,8 @@ CASES = [
 ]
 
 
+# Pytest's own limit is for the few hundred.
+@pytest.mark.timeout(600 + GENERATED)
 @pytest.mark.parametrize(("operation", "mode"), CASES, ids=[f"{op.label} {mode.value}" for op, mode in CASES])
 def test_whatever_is_generated_is_answered(client, operation, mode):
     posted = [found for found in OPERATIONS if found.method == "post"]

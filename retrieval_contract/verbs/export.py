@@ -7,7 +7,7 @@ from typing import Any
 from retrieval_contract.errors import UserError
 from retrieval_contract.files import add_version
 from retrieval_contract.flags import Command, saved_config
-from retrieval_contract.manifest import write_manifest
+from retrieval_contract.manifest import read_manifest, write_manifest
 from retrieval_contract.runs.opened import OpenedRun, open_run
 from retrieval_contract.runs.workdir import Workdir
 from retrieval_contract.stack import Stack
@@ -30,7 +30,9 @@ def run(stack: Stack, command: Command) -> None:
     kind = checked_kind(stack, command.values["kind"] or chosen_backend(config, command))
     opened = open_run(stack, config, Workdir(command.workdir))
     folder = write_version(stack, opened, kind, parent)
-    print(f"{kind} model of {len(opened.prepared.candidates.ids):,} candidates written to {folder}")
+    recall = read_manifest(folder, KIND).get("recall")
+    found = f", recall@{recall['k']} {recall['value']:.3f} over {recall['queries']}" if recall else ""
+    print(f"{kind} model of {len(opened.prepared.candidates.ids):,} candidates written to {folder}{found}")
 
 
 def write_version(stack: Stack, opened: OpenedRun, kind: str, parent: Path) -> Path:

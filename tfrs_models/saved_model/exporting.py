@@ -14,10 +14,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from retrieval_contract import config
+from retrieval_contract.arrays import Float32Array, Int32Array
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.protocol import KIND as INDEX
 from retrieval_contract.indexes.saved import read_settings
 from retrieval_contract.manifest import read_manifest
+from retrieval_contract.runs.export_recall import export_recall
 from retrieval_contract.runs.opened import OpenedRun
 from retrieval_contract.weights.archive import read_weights
 from retrieval_contract.weights.names import parameter_table
@@ -59,7 +61,8 @@ def export(opened: OpenedRun, kind: str, folder: Path) -> dict[str, Any]:
         what = f"cannot write the model ({error.message})"
         raise UserError(what, where=str(folder), todo="free some space and run again") from None
     settings = search_settings(opened, kind).model_dump(mode="json")
-    return {"signatures": signatures, "filters": retriever.filter_inputs, "settings": settings, **_needs(kind)}
+    found = {} if kind == "exact" else export_recall(opened, lambda queries, k: _rows(retriever, queries, k))
+    return {"signatures": signatures, "filters": retriever.filter_inputs, "settings": settings, **found, **_needs(kind)}
 
 
 def build_retriever(opened: OpenedRun, kind: str) -> Retriever:
@@ -96,6 +99,15 @@ def _search(kind: str, opened: OpenedRun) -> Search:
         return ScannSearch(values_ND, search_settings(opened, kind))
     assert kind == "exact", kind
     return ExactSearch(values_ND)
+
+
+def _rows(retriever: Retriever, queries: Float32Array, k: int) -> Int32Array:
+    """What the model finds for query vectors [Q, D] or [Q, I, D]: rows [Q, K]."""
+    queries_QID = queries if queries.ndim == 3 else queries[:, None]
+    with tf.device("/CPU:0"):
+        rows_QK, _ = tf.function(retriever.find)(tf.constant(queries_QID), tf.constant(k))
+    rows: Int32Array = rows_QK.numpy()
+    return rows
 
 
 def search_settings(opened: OpenedRun, kind: str) -> config.Index:

@@ -14,11 +14,12 @@ from typing import Any, Final
 import torch
 from torch.export import ExportedProgram
 
-from retrieval_contract.arrays import FeatureArrays
+from retrieval_contract.arrays import FeatureArrays, Float32Array, Int32Array
 from retrieval_contract.data.encoding import weights_name
 from retrieval_contract.errors import UserError
 from retrieval_contract.files import write_text
 from retrieval_contract.indexes.protocol import Index
+from retrieval_contract.runs.export_recall import export_recall
 from retrieval_contract.runs.opened import OpenedRun
 from retrieval_contract.serving.raw_features import RawCandidateEncoder, RawQueryEncoder
 from retrieval_contract.serving.raw_inputs import looked_up
@@ -63,7 +64,8 @@ def export(opened: OpenedRun, kind: type[Index], folder: Path) -> dict[str, Any]
     write_text(folder / "config.yaml", config.to_yaml())
     write_text(folder / "features.json", fitted.to_json())
     write_arrays(folder / CATALOGUE, _looked_up(opened), {})
-    opened.index(kind).save(folder / "index")
+    index = opened.index(kind)
+    index.save(folder / "index")
     queries, candidates = _blank_features(opened)
     programs = {
         QUERY: query_program(config, fitted.sizes, weights, queries),
@@ -76,9 +78,15 @@ def export(opened: OpenedRun, kind: type[Index], folder: Path) -> dict[str, Any]
         "programs": {name: {"inputs": features, "output": OUTPUT} for name, features in inputs.items()},
         "onnx": not missing_packages(),
         "notes": notes_of(missing_packages()),
+        **({} if kind.backend == "exact" else export_recall(opened, lambda asked, k: _rows(index, asked, k))),
         "versions": {"torch": torch.__version__},
         "needs": NEEDS.format(torch=torch.__version__),
     }
+
+
+def _rows(index: Index, asked: Float32Array, k: int) -> Int32Array:
+    """What the index finds for query vectors [Q, D] or [Q, I, D]: rows [Q, K]."""
+    return index.search(asked, k, weights_digest=index.weights_digest).rows
 
 
 def notes_of(lacking: Sequence[str]) -> list[str]:
