@@ -4,17 +4,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import negative_costs, record
+from benchmarks import negative_costs, negative_costs_report, record
 from benchmarks.negative_comparing import Comparison, Difference, Outcome, compare
 from benchmarks.negative_plot import plot
 from benchmarks.negative_quality import CHOSEN_BY, NAME
 from benchmarks.negative_strategies import REFERENCE, STRATEGIES
 from benchmarks.negative_training import Row
+from benchmarks.report_text import Line, table
 from retrieval_contract.errors import UserError
 from retrieval_contract.files import write_text
 
 SHOWN = ("recall@10", "recall@100")
 """Metrics that a verdict is given for."""
+STACK = "torch_reference"
+"""Whose runs the project's report shows."""
 SIGNS = {"helps": "▲", "no difference": "=", "hurts": "▼"}
 
 
@@ -42,6 +45,27 @@ def write_report(results: Path, stack: str) -> dict[str, Any]:
     }
 
 
+def section(lines: Sequence[Line], plots: Path) -> str:
+    """The report's section: what helps, and where the page with everything lies.
+
+    Args:
+        lines: all of the benchmark.
+        plots: folder that the picture is written to.
+    """
+    comparisons = [found for found in compare(lines, STACK) if found.outcomes]
+    if not comparisons:
+        return f"## Negatives: which strategy helps\n\nNo finished strategy of `{STACK}`."
+    plot(comparisons, plots / f"{NAME}.svg")
+    parts = [
+        "## Negatives: which strategy helps",
+        f"{_method(comparisons)} Tables of every data set, with MRR, coverage, popularity percentile and seconds: "
+        f"[{NAME}.md](results/{NAME}.md).",
+        *(_in_short(comparisons, metric, level=3) for metric in reversed(SHOWN)),
+        f"![Difference of every strategy to exact logQ, in percent](results/plots/{NAME}.svg)",
+    ]
+    return "\n\n".join(parts)
+
+
 def verdicts(comparisons: Sequence[Comparison], metric: str) -> dict[str, dict[str, str]]:
     """Verdict by strategy and data set."""
     return {
@@ -65,7 +89,7 @@ def text(comparisons: Sequence[Comparison], stack: str, costs: Sequence[Mapping[
         *(_section(found) for found in comparisons),
     ]
     if costs:
-        parts.append(_costs(costs))
+        parts.append(negative_costs_report.costs(costs))
     return "\n\n".join(parts) + "\n"
 
 
@@ -85,7 +109,7 @@ def _method(comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def _in_short(comparisons: Sequence[Comparison], metric: str) -> str:
+def _in_short(comparisons: Sequence[Comparison], metric: str, *, level: int = 2) -> str:
     """Differences of every strategy on every data set, and the strategies sorted by what can be said of them."""
     head = ["strategy", *(found.dataset.title for found in comparisons)]
     rows = [
@@ -94,7 +118,7 @@ def _in_short(comparisons: Sequence[Comparison], metric: str) -> str:
         if name != REFERENCE
     ]
     said = "\n".join(f"* {kind}: {'; '.join(names)}" for kind, names in groups(verdicts(comparisons, metric)).items())
-    return f"## What helps, by {metric}\n\n{said}\n\n{_table(head, rows)}"
+    return f"{'#' * level} What helps, by {metric}\n\n{said}\n\n{table(head, rows)}"
 
 
 def groups(found: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
@@ -178,7 +202,7 @@ def _outcomes(found: Comparison) -> str:
     head += [f"{metric} against exact" for metric in SHOWN]
     rows = [_row(outcome) for outcome in found.outcomes]
     rows += [[f"*{name}*", "", *_metrics(metrics), "", "", "", ""] for name, metrics in found.baselines.items()]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _row(outcome: Outcome) -> list[str]:
@@ -202,29 +226,3 @@ def _long(difference: Difference | None) -> str:
         return ""
     value, low, high = difference.percent
     return f"{SIGNS[difference.verdict]} {value:+.1f} % ({low:+.1f} to {high:+.1f})"
-
-
-def _costs(lines: Sequence[Mapping[str, Any]]) -> str:
-    head = [
-        "figure",
-        "stack",
-        "towers",
-        "overhead",
-        "quartiles of the pairs",
-        "pairs",
-        "step ms, without",
-        "step ms, with",
-    ]
-    rows = []
-    for figure, stack, found in negative_costs.from_lines(lines):
-        low, high = found["quartiles"]
-        steps = [f"{milliseconds:.1f}" for milliseconds in found["step_milliseconds"].values()]
-        spread = f"{low:+.1%} to {high:+.1%}"
-        rows.append([figure, stack, found["towers"], f"{found['overhead']:+.1%}", spread, str(found["pairs"]), *steps])
-    streaming = negative_costs.streaming_rate(lines)
-    said = f"\n\nStreaming estimator: {streaming:,.0f} updates a second on one core." if streaming else ""
-    return f"## Costs of a step\n\n{_table(head, rows)}{said}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))

@@ -13,6 +13,8 @@ from benchmarks.quality_runs import NAME
 from retrieval_contract.errors import UserError
 from retrieval_contract.files import write_text
 
+MAIN_STACK = "torch_reference"
+"""Trained most of the runs; tables name the other alone."""
 HEADLINES = ("hit_rate@10", "ndcg@10")
 """What the report's JSON says of each data set."""
 SEEDS = 3
@@ -69,6 +71,27 @@ def write_report(results: Path) -> tuple[str, dict[str, dict[str, float | None]]
     return page, headlines(found)
 
 
+def section(lines: Sequence[Line], plots: Path) -> str:
+    """The report's section: the tables of the page of its own, and its picture.
+
+    Args:
+        lines: all of the benchmark.
+        plots: folder that the picture is written to.
+    """
+    found, watched = outcomes(lines), _watched(lines)
+    parts = ["## Quality on real data, leave one out"]
+    if not found:
+        return f"{parts[0]}\n\nNo test line."
+    parts.append(f"{_method(found)} The page of its own: [{NAME}.md](results/{NAME}.md).")
+    for name in dict.fromkeys(outcome.recipe.dataset for outcome in found):
+        head, *rest = _section(name, [outcome for outcome in found if outcome.recipe.dataset == name])
+        parts += [f"#{head}", *rest]
+    if watched:
+        plot(watched, plots / f"{NAME}.svg")
+        parts.append(f"![Validation while training](results/plots/{NAME}.svg)")
+    return "\n\n".join(parts)
+
+
 def _watched(lines: Sequence[Line]) -> list[Line]:
     """Lines of runs that were measured while they trained; of each recipe and stack the newest configuration so run."""
     found = [line for line in lines if line["settings"]["recipe"] in RECIPES and any(_measured(line))]
@@ -98,6 +121,13 @@ def outcomes(lines: Sequence[Line]) -> list[Outcome]:
         )
         for (name, stack), group in sorted(groups.items(), key=lambda item: (places.index(item[0][0]), item[0][1]))
     ]
+
+
+def baselines_beside(outcome: Outcome, found: Sequence[Outcome]) -> Mapping[str, Any]:
+    """Baselines of the same data set and treatment of what was seen: its own, or those another recipe's line has."""
+    place = outcome.recipe.dataset, outcome.lines[-1]["exclude_seen"]
+    alike = [one for one in found if (one.recipe.dataset, one.lines[-1]["exclude_seen"]) == place]
+    return next((one.baselines for one in (outcome, *alike) if one.baselines), {})
 
 
 def _newest(lines: Sequence[Line]) -> tuple[Line, ...]:
@@ -160,10 +190,9 @@ def _section(name: str, found: Sequence[Outcome]) -> list[str]:
 def _table(found: Sequence[Outcome]) -> str:
     head = ["tower", "stack", *(TITLES[metric] for metric in SHOWN), "seeds", "against published", "minutes", "epochs"]
     rows = [_row(outcome) for outcome in found]
-    baselines: Mapping[str, Any] = next((outcome.baselines for outcome in found if outcome.baselines), {})
     rows += [
         [f"*{name}*", "", *(_bounded(row[metric]) for metric in SHOWN), "", "", "", ""]
-        for name, row in baselines.items()
+        for name, row in baselines_beside(found[0], found).items()
     ]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 CONFIDENCE = 0.95
+FEW = 6
+"""Below so many times no interval of a median reaches 95 %."""
 RESAMPLES = 2_000
 SEED = 0
 """Of the bootstrap: the same times give the same interval."""
@@ -58,15 +60,21 @@ def paired_ratio(slow: Sequence[float], fast: Sequence[float]) -> Ratio:
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> Ratio:
     """Ratio of the medians of times that were not taken in turns; its interval from a bootstrap of both.
 
+    A bootstrap of fewer than six times promises too much: the interval is then from the least to the largest ratio of
+    any two.
+
     Args:
         slow: seconds of the numerator.
         fast: seconds of the denominator.
     """
     assert slow and fast, "a median of nothing"
+    value = float(np.median(slow) / np.median(fast))
+    if min(len(slow), len(fast)) < FEW:
+        return Ratio(value, min(slow) / max(fast), max(slow) / min(fast))
     generator = np.random.default_rng(SEED)
     resampled = _medians(slow, generator) / _medians(fast, generator)
     low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Ratio(float(np.median(slow) / np.median(fast)), float(low), float(high))
+    return Ratio(value, float(low), float(high))
 
 
 def spread(seconds: Sequence[float]) -> str:

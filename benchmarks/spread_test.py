@@ -11,6 +11,11 @@ def test_ratio_of_known_medians():
     assert ratio([3.0, 3.0], [2.0]) == Ratio(1.5, 1.5, 1.5)
 
 
+def test_few_times_promise_nothing_but_what_was_seen():
+    assert ratio([3.0, 4.0, 6.0], [1.0, 2.0]) == Ratio(4 / 1.5, 1.5, 6.0)
+    assert not ratio([1.5, 1.4, 1.6, 1.5, 2.0], [1.0, 1.5, 1.0, 1.1, 1.0]).differs
+
+
 def test_what_slows_both_of_a_pair_leaves_the_paired_ratio_alone():
     slowness = np.array([1.0, 7.0, 1.3, 2.0, 5.0, 1.1, 3.0])
     found = paired_ratio((2 * slowness).tolist(), slowness.tolist())
