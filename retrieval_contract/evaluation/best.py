@@ -32,7 +32,7 @@ def best_rows(
     Returns:
         Candidate rows [B, K], best first; -1 where the exclusions leave fewer.
     """
-    low_B = _lower_bound(scores_BN, k) - margins_B
+    low_B = lower_bound(scores_BN, k) - margins_B
     np.greater_equal(scores_BN, low_B[:, None], out=room_BW[:, : scores_BN.shape[1]])
     num_possible_B = count_true(room_BW)
     together = len(positions) if num_possible_B.max() * len(positions) <= MOST_TOGETHER else 1
@@ -45,7 +45,7 @@ def best_rows(
     )
 
 
-def _lower_bound(scores_BN: Float32Array, k: int) -> Float32Array:
+def lower_bound(scores_BN: Float32Array, k: int) -> Float32Array:
     """A number not above the K-th best score, and not far below it [B].
 
     The K-th best of any K or more of the scores will do. Halving the width by pairwise maxima keeps good ones, and
@@ -79,6 +79,26 @@ def _sort(
     best_BK = _rows(keys_BM[:, :k]).astype(np.int32)
     best_BK[np.take_along_axis(scores_BN, best_BK, axis=1) == -np.inf] = -1
     return best_BK
+
+
+def order_exactly(at_P: Int64Array, rows_P: Int64Array, exact_P: Float32Array, k: int, num_queries: int) -> Int32Array:
+    """Order candidates whose exact scores are known.
+
+    Args:
+        at_P: place of each pair's query, ascending.
+        rows_P: its candidate.
+        exact_P: its score, finite.
+        k: K.
+        num_queries: B.
+
+    Returns:
+        Candidate rows [B, K], best first, ties by the smaller row; -1 where there are fewer.
+    """
+    counts_B = np.bincount(at_P, minlength=num_queries)
+    keys_BM = np.full((num_queries, max(k, counts_B.max(initial=0))), NOBODY)
+    keys_BM[at_P, np.arange(len(at_P)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)] = _keys(exact_P, rows_P)
+    keys_BM.sort(axis=1)
+    return np.where(keys_BM[:, :k] == NOBODY, -1, _rows(keys_BM[:, :k])).astype(np.int32)
 
 
 def _settle(

@@ -17,8 +17,10 @@ from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64
 from retrieval_contract.errors import UserError
 from retrieval_contract.evaluation.best import best_rows
 from retrieval_contract.evaluation.counting import count_true, countable
-from retrieval_contract.evaluation.scorers import Scorer
+from retrieval_contract.evaluation.scorers import Scorer, VectorScorer
 from retrieval_contract.evaluation.threads import in_threads, num_threads
+from retrieval_contract.evaluation.tiled_ranking import TiledRanking
+from retrieval_contract.evaluation.tiles import BYTES_A_BLOCK, CANDIDATES, QUERIES, are_worth_it
 
 CACHE_BYTES = 2_000_000
 """Size of a block of scores that stays near a core; twice or half of it was measured slower."""
@@ -73,9 +75,24 @@ def rank_relevant(
         if visit is not None:
             visit(positions, best_rows(scorer, positions, scores_BN, margins_B, num_best, rooms[0]))
 
+    def rank_in_tiles(positions: Int64Array) -> None:
+        best_BK = tiled.rank(positions, ranks)
+        if visit is not None:
+            visit(positions, best_BK)
+
+    if isinstance(scorer, VectorScorer) and are_worth_it(scorer.num_candidates, num_best) and _fit(relevant, max_bytes):
+        tiled = TiledRanking(scorer, relevant, excluded, 0 if visit is None else num_best)
+        in_threads(rank_in_tiles, [order[start : start + QUERIES] for start in range(0, len(order), QUERIES)])
+        return ranks
     size = block_size(scorer.num_candidates, max_bytes)
     in_threads(rank_block, [order[start : start + size] for start in range(0, len(order), size)])
     return ranks
+
+
+def _fit(relevant: scipy.sparse.csr_matrix, max_bytes: int) -> bool:
+    """Whether all threads' tiles stay within the bound; each relevant candidate of a query is counted by itself."""
+    most = int(np.diff(relevant.indptr).max(initial=0))
+    return max_bytes >= num_threads() * (BYTES_A_BLOCK + QUERIES * CANDIDATES * most)
 
 
 def block_size(num_candidates: int, max_bytes: int) -> int:

@@ -7,17 +7,26 @@ matrix; they are used here only to find which candidates can be among the best, 
 Letters: B queries, N candidates, D width, M candidates proposed for a query, K results, P pairs of query and candidate.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
+from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array, TopK
+from retrieval_contract.evaluation.best import lower_bound
+from retrieval_contract.evaluation.best_of_tiles import padded
+from retrieval_contract.evaluation.threads import in_threads
+from retrieval_contract.evaluation.tiles import QUERIES, are_worth_it
 from retrieval_contract.indexes.excluded import Excluded
 from retrieval_contract.indexes.stored import StoredVectors, norms
+from retrieval_contract.indexes.tiled_search import possible_in_tiles
 
 CHUNK_BYTES = 64_000_000
 """Bound on each temporary array."""
+LEAST_TOGETHER = 64
+"""Queries from which on a large catalogue is searched tile by tile; fewer leave the product too little to do there."""
 
 
 def inner_products(stored: StoredVectors, queries_BD: Float32Array, rows_BM: Int32Array) -> Float32Array:
@@ -106,16 +115,20 @@ def exact_top_k(
     num_queries, size = len(queries_BD), stored.size
     rows_BK, scores_BK = np.empty((num_queries, k), np.int32), np.empty((num_queries, k), np.float32)
     margin_B = _margin(queries_BD, stored.largest_norm)
-    chunk = max(1, CHUNK_BYTES // (4 * size))
-    for start in range(0, num_queries, chunk):
-        here = np.arange(start, min(start + chunk, num_queries))
+
+    def answer(here: Int64Array, possible: Callable[..., Int32Array]) -> None:
         excluded_here = excluded.at(here)
-        scores_BN = stored.products(queries_BD[here])
-        if allowed_N is not None:
-            scores_BN[:, ~allowed_N] = -np.inf
-        rows_BM = _possible(scores_BN, margin_B[here], k, excluded_here)
+        rows_BM = possible(stored, queries_BD[here], margin_B[here], k, excluded_here, allowed_N)
         top, _ = rank(stored, queries_BD[here], rows_BM, k, excluded_here)
         rows_BK[here], scores_BK[here] = top.rows, top.scores
+
+    if num_queries >= LEAST_TOGETHER and are_worth_it(size, k):
+        blocks = np.array_split(np.arange(num_queries), -(-num_queries // QUERIES))
+        in_threads(partial(answer, possible=possible_in_tiles), blocks)
+    else:
+        chunk = max(1, CHUNK_BYTES // (4 * size))
+        for start in range(0, num_queries, chunk):
+            answer(np.arange(start, min(start + chunk, num_queries)), _possible)
     return TopK(rows=rows_BK, scores=scores_BK)
 
 
@@ -129,15 +142,19 @@ def _margin(queries_BD: Float32Array, largest_norm: float) -> Float32Array:
     return (2 * num_roundings * (2.0**-24 * largest_norm * norms(queries_BD) + 2.0**-126)).astype(np.float32)
 
 
-def _possible(scores_BN: Float32Array, margin_B: Float32Array, k: int, excluded: Excluded) -> Int32Array:
-    """Rows that can be among the best K by rough scores (which are overwritten), ascending, padded with -1 [B, M]."""
+def _possible(
+    stored: StoredVectors,
+    queries_BD: Float32Array,
+    margin_B: Float32Array,
+    k: int,
+    excluded: Excluded,
+    allowed_N: BoolArray | None,
+) -> Int32Array:
+    """Rows that can be among the best K by rough scores, ascending, padded with -1 [B, M]."""
+    scores_BN = stored.products(queries_BD)
+    if allowed_N is not None:
+        scores_BN[:, ~allowed_N] = -np.inf
     scores_BN[excluded.places, excluded.rows] = -np.inf
-    size = scores_BN.shape[1]
-    kth_B = np.partition(scores_BN, size - k, axis=1)[:, size - k]
-    possible_BN = (scores_BN >= (kth_B - margin_B)[:, None]) & (scores_BN > -np.inf)
-    places_P, rows_P = np.nonzero(possible_BN)
-    num_possible_B = np.bincount(places_P, minlength=len(scores_BN))
-    columns_P = np.arange(len(places_P)) - np.repeat(np.cumsum(num_possible_B) - num_possible_B, num_possible_B)
-    rows_BM = np.full((len(scores_BN), max(1, num_possible_B.max(initial=0))), -1, np.int32)
-    rows_BM[places_P, columns_P] = rows_P
-    return rows_BM
+    possible_BN = (scores_BN >= (lower_bound(scores_BN, k) - margin_B)[:, None]) & (scores_BN > -np.inf)
+    at_P, rows_P = np.nonzero(possible_BN)
+    return padded(at_P, rows_P, len(scores_BN))

@@ -96,3 +96,20 @@ def test_rank_is_unsettled_where_too_few_were_proposed_or_the_last_place_is_tied
 def test_rank_is_settled_where_all_that_is_left_was_proposed():
     assert _ranked([0, 1, 2], 3, excluded_rows=[0, 3, 4]) == ([1, 2, -1], True)
     assert _ranked([0], 2, excluded_rows=[0, 1, 2, 3, 4]) == ([-1, -1], True)
+
+
+@pytest.mark.parametrize("store", ["float32", "int8"])
+def test_many_queries_over_a_large_catalogue_get_what_each_alone_gets(store):
+    generator = np.random.default_rng(3)
+    values_ND, queries_BD = (generator.integers(-2, 3, (n, 3)).astype(np.float32) / 3 for n in (16_500, 70))
+    stored, allowed_N = StoredVectors.keep(values_ND, store), generator.random(16_500) < 0.9
+    rows = [generator.integers(16_500, size=200).astype(np.int32) for _ in queries_BD]
+    excluded = Excluded.from_rows(rows, num_queries=70, size=16_500)
+    together = exact_top_k(stored, queries_BD, 30, excluded, allowed_N)
+    for place in range(70):
+        at = np.array([place])
+        alone = exact_top_k(stored, queries_BD[at], 30, excluded.at(at), allowed_N)
+        np.testing.assert_array_equal(together.rows[at], alone.rows)
+        np.testing.assert_array_equal(together.scores[at], alone.scores)
+    everything = exact_top_k(stored, queries_BD, 30, excluded)
+    assert (everything.rows != together.rows).any(), "what is not allowed must be missed"

@@ -105,6 +105,10 @@ class StoredVectors:
             scores_BN[:, rows] = queries_BD @ self._decoded(rows).T
         return scores_BN
 
+    def products_into(self, queries_BD: Float32Array, rows: slice, scores_BT: Float32Array) -> None:
+        """Float32 matrix products with some of the vectors, written into an array [B, T]: rough scores."""
+        np.matmul(queries_BD, self._decoded(rows).T, out=scores_BT)
+
     def arrays(self) -> tuple[NDArray[Any], Float32Array | None]:
         """The codes [N, D], and of int8 what a code of 1 means in each row [N]: for a graph that decodes by itself."""
         assert self.kind != "none", "nothing is stored"

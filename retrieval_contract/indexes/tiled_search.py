@@ -1,0 +1,50 @@
+"""Which of very many candidates can be among the best K of a block of queries, without whole rows of scores.
+
+Letters: B queries of the block, N candidates, T candidates of a tile, D width, M candidates that can be among the best.
+"""
+
+import numpy as np
+
+from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from retrieval_contract.evaluation.best_of_tiles import BestOfTiles, padded
+from retrieval_contract.evaluation.tiles import CANDIDATES, each_tile
+from retrieval_contract.indexes.excluded import Excluded
+from retrieval_contract.indexes.stored import StoredVectors
+
+
+def possible_in_tiles(
+    stored: StoredVectors,
+    queries_BD: Float32Array,
+    margin_B: Float32Array,
+    k: int,
+    excluded: Excluded,
+    allowed_N: BoolArray | None,
+) -> Int32Array:
+    """Find them.
+
+    Args:
+        stored: candidate vectors.
+        queries_BD: query vectors.
+        margin_B: differences of rough scores above which exact ones differ the same way.
+        k: K.
+        excluded: candidates to leave out.
+        allowed_N: candidates that count; None allows all.
+
+    Returns:
+        Candidate rows [B, M], padded with -1.
+    """
+
+    def fill(rows: slice, scores_BT: Float32Array) -> None:
+        stored.products_into(queries_BD, rows, scores_BT)
+        if allowed_N is not None:
+            scores_BT[:, ~allowed_N[rows]] = -np.inf
+
+    def exact(at_P: Int64Array, rows_P: Int64Array, rough_P: Float32Array) -> Float32Array:
+        queries_PD, candidates_PD = queries_BD[at_P].astype(np.float64), stored.take(rows_P).astype(np.float64)
+        return np.einsum("pd,pd->p", queries_PD, candidates_PD).astype(np.float32)
+
+    best = BestOfTiles(k, margin_B, exact, CANDIDATES)
+    for first, scores_BT in each_tile(fill, len(queries_BD), stored.size, (excluded.places, excluded.rows)):
+        best.add(scores_BT, first)
+    at_P, rows_P, _ = best.possible()
+    return padded(at_P, rows_P, len(queries_BD))
