@@ -2,16 +2,17 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := $(BIN)/python -m benchmarks
 DEMO_DIR ?= build/demo
 # Tests and demo must not depend on who runs them.
 export PYTHONHASHSEED := 0
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: help setup demo test lint parity bench clean
+.PHONY: help setup demo test lint parity bench bench-quick clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY) ## .venv with every pinned dependency (the other targets call it)
 
@@ -38,12 +39,33 @@ lint: $(READY) ## ruff, mypy, and the arrows between rooms
 parity: $(READY) ## the parity ladder, trained quality on MovieLens 100K (rung 7) included
 	$(BIN)/python -m pytest parity_tests -m "quality or not quality"
 
-bench: $(READY) ## the measured ratios, as raw lines under benchmarks/results
-	$(BIN)/python -m benchmarks.evaluation_speed --quick
-	$(BIN)/python -m benchmarks.input_pipeline --quick
-	$(BIN)/python -m benchmarks.train_throughput --quick
-	$(BIN)/python -m benchmarks.negatives --quick
-	$(BIN)/python -m benchmarks.serving_latency --quick
+# What takes longer than that is run by hand: `negatives` without --quick, `quality`, `serving_latency` with a million
+# candidates, every preset, and whatever a script keeps for --full.
+bench: $(READY) ## every benchmark in under 40 minutes on 2 cores: raw lines under benchmarks/results, then the report
+	$(BENCH).evaluation_speed
+	$(BENCH).train_throughput
+	$(BENCH).index_frontier
+	$(BENCH).compression
+	$(BENCH).scale
+	$(BENCH).sweeps
+	$(BENCH).presets --preset=simulated --preset=movielens_100k
+	$(BENCH).input_pipeline --quick
+	$(BENCH).serving_latency --quick
+	$(BENCH).negatives --quick
+	$(BENCH).report
+
+bench-quick: $(READY) ## the same on small data, in under 5 minutes
+	$(BENCH).evaluation_speed --quick
+	$(BENCH).train_throughput --quick
+	$(BENCH).index_frontier --quick
+	$(BENCH).compression --quick
+	$(BENCH).scale --quick
+	$(BENCH).sweeps --quick
+	$(BENCH).presets --quick
+	$(BENCH).input_pipeline --quick --most=1000000
+	$(BENCH).serving_latency --quick --candidates=20000
+	$(BENCH).negatives --quick --seconds=3
+	$(BENCH).report
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

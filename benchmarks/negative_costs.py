@@ -222,10 +222,10 @@ def streaming_rate(lines: Sequence[Mapping[str, Any]]) -> float | None:
     return next((line["updates_per_second"] for line in reversed(lines) if "updates_per_second" in line), None)
 
 
-def measure_all(results: Path) -> dict[str, Any]:
+def measure_all(results: Path, *, seconds: float = SECONDS) -> dict[str, Any]:
     """Measure everything, each stack and the estimator in a process of its own; the worst stack's figures in front."""
-    stacks = {name: _in_a_process(name, results) for name in STACKS}
-    streaming = _in_a_process("streaming", results)
+    stacks = {name: _in_a_process(name, results, seconds) for name in STACKS}
+    streaming = _in_a_process("streaming", results, seconds)
     worst = {figure: max(found[figure]["overhead"] for found in stacks.values()) for figure in PAIRS}
     return {
         **worst,
@@ -235,16 +235,17 @@ def measure_all(results: Path) -> dict[str, Any]:
     }
 
 
-def part(name: str, results: Path) -> dict[str, Any]:
+def part(name: str, results: Path, *, seconds: float = SECONDS) -> dict[str, Any]:
     """Measure one stack, or `streaming`, in this process."""
     if name == "streaming":
         return measure_streaming(num_batches=STREAMING_BATCHES, results=results)
-    return measure(name, pairs=PAIRS, turns=TURNS, seconds=SECONDS, results=results)
+    return measure(name, pairs=PAIRS, turns=TURNS, seconds=seconds, results=results)
 
 
-def _in_a_process(name: str, results: Path) -> dict[str, Any]:
+def _in_a_process(name: str, results: Path, seconds: float) -> dict[str, Any]:
     """Measure a part in a fresh process; its last line is its summary."""
     command = [sys.executable, "-m", "benchmarks.negatives", "--part", name, "--results", str(results)]
+    command.append(f"--seconds={seconds}")
     began = time.monotonic()
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:

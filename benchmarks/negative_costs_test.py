@@ -67,7 +67,7 @@ def test_streaming_counts_rows(tmp_path, monkeypatch):
 
 
 def test_the_worst_stack_stands_in_front(tmp_path, monkeypatch):
-    def part(name, results):
+    def part(name, results, seconds):
         if name == "streaming":
             return {"updates_per_second": 9}
         overhead = {"tfrs_models": 0.1, "torch_reference": 0.2}[name]

@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if flags.report:
             found = write_report(flags.results, flags.stack)
         elif flags.part:
-            found = negative_costs.part(flags.part, flags.results)
+            found = negative_costs.part(flags.part, flags.results, seconds=flags.seconds)
         elif flags.quick:
-            found = negative_costs.measure_all(flags.results)
+            found = negative_costs.measure_all(flags.results, seconds=flags.seconds)
         else:
             found = _table(flags)
     except UserError as error:
@@ -61,6 +61,9 @@ def _flags(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="runs of the chosen value that test measures")
     parser.add_argument("--again", action="store_true", help="repeat runs whose lines are there")
     parser.add_argument("--quick", action="store_true", help="costs alone")
+    parser.add_argument(
+        "--seconds", type=float, default=negative_costs.SECONDS, help="of --quick, for the turns of a pair"
+    )
     parser.add_argument(
         "--part", choices=(*negative_costs.STACKS, "streaming"), help="of --quick alone, in this process"
     )

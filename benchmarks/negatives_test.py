@@ -40,6 +40,6 @@ def test_table_then_report(tmp_path, monkeypatch, capsys):
 
 def test_quick_needs_no_data_and_ends_with_its_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TWO_TOWER_SHARED", str(tmp_path / "nowhere"))
-    monkeypatch.setattr(negative_costs, "measure_all", lambda results: {"log_q_overhead": 0.01})
+    monkeypatch.setattr(negative_costs, "measure_all", lambda results, seconds: {"log_q_overhead": 0.01})
     negatives.main(["--quick"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"log_q_overhead": 0.01}
