@@ -53,6 +53,7 @@ bench: $(READY) ## every benchmark in under 40 minutes on 2 cores: raw lines und
 	$(BENCH).serving_latency --quick
 	$(BENCH).negatives --quick
 	$(BENCH).report
+	@echo "README.md says what was measured before: $(BENCH).report --write README.md renews it"
 
 bench-quick: $(READY) ## the same on small data, in under 5 minutes
 	$(BENCH).evaluation_speed --quick
@@ -66,6 +67,7 @@ bench-quick: $(READY) ## the same on small data, in under 5 minutes
 	$(BENCH).serving_latency --quick --candidates=20000
 	$(BENCH).negatives --quick --seconds=3
 	$(BENCH).report
+	@echo "README.md says what was measured before: $(BENCH).report --write README.md renews it"
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

@@ -52,6 +52,7 @@ PARTS = (
     Part("compression"),
     Part("scale"),
     Part("serving_latency"),
+    Part("serving_load"),
     Part("train_throughput"),
     Part("evaluation_speed"),
     Part("input_pipeline"),
