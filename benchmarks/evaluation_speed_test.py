@@ -46,3 +46,14 @@ def test_last_line_and_raw_lines(tmp_path, capsys):
         "FactorizedTopK", "accuracies", "full report", "with intervals",
     ]  # fmt: skip
     assert all(line["wall_seconds"] and line["settings"]["dim"] == 32 for line in lines)
+
+
+def test_the_large_case_is_measured_without_quick(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluation_speed, "measure_all", lambda *_, **__: ({}, [0.0] * 5))
+    monkeypatch.setattr(evaluation_speed, "summary", lambda _: {"ratio_to_factorized_top_k": 1.0})
+    evaluation_speed.main([f"--results={tmp_path}", *SIZES, "--large", "70", "17000"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["share_of_bound"] > 0 and figures["share_of_bound_search"] > 0
+    lines = record.read(tmp_path / "evaluation_speed.jsonl")
+    assert {line["case"] for line in lines} == {f"large: {name}" for name in figures["large_seconds"]}
+    assert all(line["queries_verified"] == 20 for line in lines)
