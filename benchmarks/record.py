@@ -29,6 +29,7 @@ PACKAGES = (
     "scann",
     "torch",
     "faiss-cpu",
+    "hnswlib",
     "threadpoolctl",
 )
 """Packages whose versions a line names."""
