@@ -18,6 +18,8 @@ COMPARED = ("accuracy@10", "accuracy@100", "recall@10", "mrr")
 """Metrics that the stacks are compared by, as `make parity` does."""
 CONFIDENCE = 0.95
 LEAST_SEEDS = 3
+LEAST_ROWS = 100
+"""Held-out rows below which a slice says nothing."""
 NAMES = {"ease": "EASE", "item_item_cosine": "item-item cosine"}
 """What reports call a baseline, where it is not its name."""
 Runs = Mapping[str, Mapping[str, Line]]
@@ -88,11 +90,11 @@ def _table(preset: str, by_stack: Mapping[str, Line]) -> str:
 
 
 def _slice_table(by_stack: Mapping[str, Line]) -> str:
-    """Candidates that training never saw, where a run has any."""
+    """Candidates that training never saw, where a run has enough of them to say something."""
     found = {stack: line["slice"] for stack, line in by_stack.items() if line.get("slice")}
-    if not found:
+    one = next(iter(found.values()), None)
+    if one is None or one["num_relevant"] < LEAST_ROWS:
         return ""
-    one = next(iter(found.values()))
     metrics = ("recall@10", "recall@100")
     rows = [[f"`{stack}`", *(bounded(part["metrics"][name], 4) for name in metrics)] for stack, part in found.items()]
     rows += [[named(name), *(bounded(row[m], 4) for m in metrics)] for name, row in one["baselines"].items()]
@@ -159,12 +161,9 @@ def stacks_text(lines: Sequence[Line]) -> str:
     """The differences in a sentence."""
     preset, pairs = paired_seeds(lines)
     found = stack_differences(lines)
-    said = [
-        f"{metric} {mean:.4f} [{low:.4f}, {high:.4f}]{'' if low <= 0 <= high else ', a difference'}"
-        for metric, (mean, low, high) in found.items()
-    ]
-    equal = all(low <= 0 <= high for _, low, high in found.values())
-    verdict = "no difference by any of them" if equal else "every interval that holds 0 shows no difference"
+    said = [f"{metric} {mean:.4f} [{low:.4f}, {high:.4f}]" for metric, (mean, low, high) in found.items()]
+    differing = [metric for metric, (_, low, high) in found.items() if not low <= 0 <= high]
+    verdict = f"a difference by {joined(differing)}" if differing else "no difference by any of them"
     head = f"{len(pairs)} seeds of `{preset}`, `{STACKS[0]}` minus `{STACKS[1]}`, 95 % paired interval"
     return f"{head}: {joined(said)}: {verdict}."
 
