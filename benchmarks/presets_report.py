@@ -203,7 +203,7 @@ def _panel(axes: Any, title: str, by_stack: Mapping[str, Line]) -> None:
         axes.plot([entry["low"], entry["high"]], [row, row], color=colour, linewidth=1.5)
         axes.plot([entry["value"]], [row], "o", color=colour, markersize=4)
     axes.set_yticks(range(len(entries)), list(entries), fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(entries) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.tick_params(axis="x", labelsize=7)
     axes.set_title(title, fontsize=8, loc="left")

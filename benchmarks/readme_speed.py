@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.index_found import by_dataset, quickest
 from benchmarks.report_text import Line, joined
 from benchmarks.spread import paired_ratio, ratio
 
@@ -43,6 +44,12 @@ def _says(name: str) -> Callable[[Sequence[Line]], list[Row]]:
     return getattr(importlib.import_module(f"benchmarks.{name}_report"), "readme_rows", own)
 
 
+def _compared(slow: Line, fast: Line) -> str:
+    """The ratio of two lines' times, turn by turn where they have as many."""
+    times = slow["wall_seconds"], fast["wall_seconds"]
+    return (paired_ratio if len(times[0]) == len(times[1]) else ratio)(*times).says()
+
+
 def evaluation_speed(lines: Sequence[Line]) -> list[Row]:
     """Against TFRS's metric, and against the matrix product that neither can do without."""
     return [*_against_tfrs(lines), *_against_the_product(lines)]
@@ -74,7 +81,7 @@ def _against_the_product(lines: Sequence[Line]) -> list[Row]:
     if bound is None:
         return []
     said = [
-        f"{case} {paired_ratio(bound['wall_seconds'], found[case]['wall_seconds']).says()}"
+        f"{case} {_compared(bound, found[case])}"
         for case in ("ranks and top 100", "exact search, top 100")
         if case in found
     ]
@@ -102,16 +109,39 @@ def train_throughput(lines: Sequence[Line]) -> list[Row]:
         few, many = found.get((stack, FEW)), found.get((stack, MILLION))
         if few is None or many is None:
             continue
-        compared = paired_ratio if len(few["wall_seconds"]) == len(many["wall_seconds"]) else ratio
-        against = compared(few["wall_seconds"], many["wall_seconds"]).says()
         rate = round(many["examples_per_second"], -2)
-        said.append(f"`{stack}` {against} at {rate:,.0f} examples a second")
+        said.append(f"`{stack}` {_compared(few, many)} at {rate:,.0f} examples a second")
     question = f"the rate of steps with embedding tables of {MILLION:,} rows over that with {FEW:,}"
     return [(question, "`python -m benchmarks.train_throughput --quick`", "; ".join(said))] if said else []
 
 
+def index_frontier(lines: Sequence[Line]) -> list[Row]:
+    """Who is quickest at a recall in each library, over the largest catalogue that was measured."""
+    found = [each for each in by_dataset(lines).values() if each]
+    if not found:
+        return []
+    largest = max(found, key=lambda each: each[0].line["settings"]["candidates"])
+    libraries = dict.fromkeys(each.line["library"] for each in largest)
+    chosen = [quickest([each for each in largest if each.line["library"] == name], ENOUGH) for name in libraries]
+    ranked = sorted((each for each in chosen if each is not None), key=lambda each: each.milliseconds(0.5))
+    if not ranked:
+        return []
+    first, settings = ranked[0], largest[0].line["settings"]
+    said = [f"{first.name}: {first.milliseconds(0.5):.2f} ms at {first.mean():.3f}"]
+    for each in ranked[1:]:
+        said.append(f"{each.name}: {_compared(each.line, first.line)} times that at {each.mean():.3f}")
+    question = (
+        f"one query of {settings['candidates']:,} x {settings['dim']}, one thread: quickest setting of each library "
+        f"with recall@100 of {ENOUGH} or more, p50"
+    )
+    return [(question, "`python -m benchmarks.index_frontier`", "; ".join(said))]
+
+
+ENOUGH = 0.95
+"""Recall@100 at which libraries are compared."""
 OF_RAW_LINES: Mapping[str, Callable[[Sequence[Line]], list[Row]]] = {
     "evaluation_speed": evaluation_speed,
     "train_throughput": train_throughput,
+    "index_frontier": index_frontier,
 }
 """Of benchmarks whose reports leave it to this file."""
