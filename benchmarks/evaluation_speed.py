@@ -208,7 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         print(f"width {dim}: {json.dumps(figures)}", file=sys.stderr)
     if not flags.quick:
-        figures |= against_the_product(*flags.large, flags.results)
+        num_queries, num_candidates = flags.large
+        figures |= against_the_product(num_queries, num_candidates, flags.results)
     print(json.dumps(figures))
 
 

@@ -66,7 +66,8 @@ def draw(num_queries: int, num_candidates: int, dim: int, *, seed: int) -> Catal
     candidates = _unit(generator.standard_normal((num_candidates, dim), np.float32))
     positives = generator.integers(0, num_candidates, num_queries)
     noise = _unit(generator.standard_normal((num_queries, dim), np.float32))
-    return Catalogue(_unit(candidates[positives] / 2 + noise), candidates, positives)
+    queries: Float32Array = (candidates[positives] / 2 + noise).astype(np.float32, copy=False)
+    return Catalogue(_unit(queries), candidates, positives)
 
 
 def multiply(case: Catalogue) -> None:

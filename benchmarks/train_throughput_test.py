@@ -60,3 +60,19 @@ def test_measures_a_real_stack(stack, tmp_path, monkeypatch):
     assert set(figures["examples_per_second"]) == {"40", "80"}
     lines = record.read(tmp_path / "train_throughput.jsonl")
     assert [line["settings"]["rows"] for line in lines] == [40, 80]
+
+
+def test_main_compares_ours_with_others_and_keeps_the_ratio(capsys, monkeypatch):
+    asked = []
+
+    def process(script, *words):
+        asked.append((script, *words[:3]))
+        return {"ratio": 0.9 if "tfrs_models" in words else 0.8}
+
+    monkeypatch.setattr(train_throughput, "_in_a_process", process)
+    train_throughput.main(["--quick"])
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["ratio_1m_rows_to_10k_rows"] == 0.8
+    assert asked[2:] == [("train_contenders", family, "adam", "10000") for family in ("tensorflow", "torch")]
+    train_throughput.main([])
+    assert len(asked) == 4 + 2 + 2 * len(train_throughput.RUNS)
