@@ -23,7 +23,7 @@ def exact() -> Structure:
     """`ExactIndex`: everything is scored by BLAS, and the best again in float64."""
 
     def build(values_ND: Float32Array) -> Searcher:
-        index = ExactIndex.build(_vectors(values_ND), config.Index())
+        index = ExactIndex.build(vectors_of(values_ND), config.Index())
 
         def search(queries_QD: Float32Array, k: int, width: Width, threads: int) -> Int32Array:
             return index.search(queries_QD, k, weights_digest=DIGEST).rows
@@ -39,7 +39,7 @@ def partitioned(searched: Sequence[int]) -> Structure:
 
     def build(values_ND: Float32Array) -> Searcher:
         kind = importlib.import_module("tfrs_models.indexes.partitioned_index").PartitionedIndex
-        index = kind.build(_vectors(values_ND), settings)
+        index = kind.build(vectors_of(values_ND), settings)
         twins = {
             number: index.with_settings(settings.model_copy(update={"partitioned_searched": number}))
             for number in searched
@@ -71,5 +71,6 @@ def _in_parts(index: Any, queries_QD: Float32Array, k: int, threads: int) -> Int
         return np.concatenate(list(pool.map(lambda part: index.search(part, k, weights_digest=DIGEST).rows, parts)))
 
 
-def _vectors(values_ND: Float32Array) -> Vectors:
+def vectors_of(values_ND: Float32Array) -> Vectors:
+    """Vectors whose ids are their rows."""
     return Vectors(ids=tuple(map(str, range(len(values_ND)))), values=values_ND, weights_digest=DIGEST)

@@ -48,7 +48,6 @@ AFFORDED = (
     "ScaNN tree L, AH, SOAR, reorder bfloat16",
     "ScaNN tree L, AH, reorder float32",
     "FAISS IVFL,Flat",
-    "FAISS IVFL,PQ32",
     "FAISS IVFL,PQ64x4fs,RFlat",
     "FAISS RR128,IVFL,RaBitQfs2,RFlat",
     "partitioned",

@@ -7,6 +7,7 @@ Letters: N vectors, Q queries, D width, R latent dimensions, C clusters.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,20 +47,37 @@ def draw(num_candidates: int, num_queries: int, dim: int, *, latent: int = LATEN
         seed: of everything.
     """
     generator = np.random.default_rng(seed)
-    num_clusters = max(1, num_candidates // CLUSTER_SIZE)
-    centres_CR = generator.standard_normal((num_clusters, latent), np.float32)
-    basis_DR = np.linalg.qr(generator.standard_normal((dim, latent)))[0].astype(np.float32)
-    weights_C = 1 / np.sqrt(np.arange(1, num_clusters + 1))
+    law = Law.of(num_candidates, dim, latent=latent, generator=generator)
+    return Drawn(candidates=law.vectors(num_candidates, generator), queries=law.vectors(num_queries, generator))
 
-    def vectors(num: int) -> Float32Array:
-        at_N = generator.choice(num_clusters, num, p=weights_C / weights_C.sum())
-        z_NR = _unit(centres_CR[at_N] + np.float32(SPREAD) * generator.standard_normal((num, latent), np.float32))
-        values_ND = generator.standard_normal((num, dim), np.float32)
-        values_ND *= np.float32(NOISE / np.sqrt(dim))
-        values_ND += z_NR @ basis_DR.T
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Law:
+    """What vectors are drawn by."""
+
+    centres: Float32Array
+    """[C, R]."""
+    basis: Float32Array
+    """[D, R], columns orthonormal."""
+
+    @classmethod
+    def of(cls, num_candidates: int, dim: int, *, latent: int, generator: np.random.Generator) -> Self:
+        """Draw clusters for so many candidates; arguments as of `draw`."""
+        num_clusters = max(1, num_candidates // CLUSTER_SIZE)
+        centres_CR = generator.standard_normal((num_clusters, latent), np.float32)
+        basis_DR = np.linalg.qr(generator.standard_normal((dim, latent)))[0].astype(np.float32)
+        return cls(centres=centres_CR, basis=basis_DR)
+
+    def vectors(self, num: int, generator: np.random.Generator) -> Float32Array:
+        """Draw vectors [N, D]."""
+        weights_C = 1 / np.sqrt(np.arange(1, len(self.centres) + 1))
+        at_N = generator.choice(len(self.centres), num, p=weights_C / weights_C.sum())
+        noise_NR = generator.standard_normal((num, self.centres.shape[1]), np.float32)
+        z_NR = _unit(self.centres[at_N] + np.float32(SPREAD) * noise_NR)
+        values_ND = generator.standard_normal((num, len(self.basis)), np.float32)
+        values_ND *= np.float32(NOISE / np.sqrt(len(self.basis)))
+        values_ND += z_NR @ self.basis.T
         return _unit(values_ND)
-
-    return Drawn(candidates=vectors(num_candidates), queries=vectors(num_queries))
 
 
 def estimated_dimension(values_ND: Float32Array, sample: int = 500) -> float:

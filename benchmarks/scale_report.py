@@ -1,0 +1,163 @@
+"""Raw lines of `benchmarks.scale` -> its part of the report: growth, a prediction put to the test, an estimate."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.index_found import Found, Line, by_dataset, machines, table
+from benchmarks.scale import FULL_SIZE, LEAST, LIMIT
+from benchmarks.scale_estimate import Fit, fit, num_shards
+from retrieval_contract.files import replacing_file
+
+NAME, TITLE = "scale", "What the catalogue's size costs: measured growth, and an estimate for a billion"
+FARTHER = (100_000_000, 1_000_000_000)
+MACHINES = (("this one, 20 GiB", LIMIT), ("256 GiB", 256 * 2**30))
+"""Memory of a machine that would hold shards."""
+FILLED = 0.7
+"""Share of it that vectors may fill; the rest is the process's. An index and its successor side by side need twice."""
+FACTORY = "one FAISS index of sqrt(N) lists, 4-bit codes of two dimensions, and 8 bits a number to score the best again"
+COSTS: Mapping[str, tuple[Callable[[Found], float], str]] = {
+    "building, CPU s": (lambda each: float(each.line["build_cpu_seconds"]), ",.1f"),
+    "a query, ms": (lambda each: each.milliseconds(0.5), ",.3f"),
+    "bytes on disk, MB": (lambda each: each.line["disk_bytes"] / 1e6, ",.1f"),
+}
+"""What is fitted: how it is read from a line, and how it is printed."""
+FEWEST = 3
+"""Sizes without which nothing is fitted."""
+
+
+def section(lines: Sequence[Line], plots: Path) -> str:
+    """The question, the answer in words, tables and a plot.
+
+    Args:
+        lines: latest of each case, of this benchmark.
+        plots: folder of the plot.
+    """
+    scans = {line["settings"]["candidates"]: line for line in lines if line["settings"].get("factory") == "Flat"}
+    searches = [line for line in lines if line["settings"].get("factory") != "Flat"]
+    found = {settings[0].line["settings"]["candidates"]: settings[0] for settings in by_dataset(searches).values()}
+    found = dict(sorted(found.items()))
+    parts = [f"## {TITLE}", _method(lines), _measured(found, scans)]
+    if len(found) >= FEWEST:
+        plot(found, plots / f"{NAME}.svg")
+        parts += [f"![Costs over candidates, with their fits](results/plots/{NAME}.svg)", _growth(found)]
+    if len(found) > FEWEST:
+        parts.append(_tested(found))
+    if len(found) >= FEWEST:
+        parts.append(_estimate(found))
+    return "\n\n".join(parts)
+
+
+def fits(found: Mapping[int, Found]) -> dict[str, Fit]:
+    """A power law of each cost."""
+    return {name: fit(list(found), [cost(each) for each in found.values()]) for name, (cost, _) in COSTS.items()}
+
+
+def _method(lines: Sequence[Line]) -> str:
+    return (
+        f"How do building and searching grow? Measured on {machines(lines)}: {FACTORY}, over clustered vectors of "
+        "width 128, a process a size, candidates added by chunks and never held twice. So many lists are searched that "
+        f"recall@100 is {LEAST} or more: sizes are compared at the same answer. Queries come one at a time on one "
+        "thread, each after an untimed one; the median of 200. Truth is float64 over all candidates, and was checked "
+        "against FAISS's exact search; recall is computed here again from the neighbours in the raw lines."
+    )
+
+
+def _measured(found: Mapping[int, Found], scans: Mapping[int, Line]) -> str:
+    rows = []
+    for size, each in found.items():
+        line, peak = each.line, each.line["peak_bytes"]
+        scan = scans.get(size)
+        rows.append(
+            [
+                f"{size:,}",
+                each.says(),
+                f"{line['settings']['nprobe']:,} of {line['settings']['lists']:,}",
+                *(f"{cost(each):{shown}}" for cost, shown in COSTS.values()),
+                "" if peak is None else f"{peak / 2**30:.2f}",
+                f"{line['train_seconds']:.1f} + {line['add_seconds']:.1f}",
+                "" if scan is None else f"{1e3 * sorted(scan['wall_seconds'])[len(scan['wall_seconds']) // 2]:.2f}",
+            ]
+        )
+    head = ["candidates", "recall@100", "lists searched", *COSTS, "peak GiB", "train + add, s", "looking at all, ms"]
+    missing = "" if FULL_SIZE in found else f"\n\n{FULL_SIZE:,} candidates were not measured (`--full` does)."
+    return table(head, rows) + missing
+
+
+def _growth(found: Mapping[int, Found]) -> str:
+    said = [f"{name.partition(',')[0]} as N^{each.exponent:.2f}" for name, each in fits(found).items()]
+    return f"From {min(found):,} to {max(found):,} candidates grow {', '.join(said[:-1])} and {said[-1]}."
+
+
+def _tested(found: Mapping[int, Found]) -> str:
+    """The largest size predicted from the others, beside what was measured."""
+    largest = max(found)
+    others = {size: each for size, each in found.items() if size != largest}
+    rows, missed = [], []
+    for name, law in fits(others).items():
+        cost, shown = COSTS[name]
+        truth, guess, between = cost(found[largest]), law.at(largest), law.interval(largest)
+        holds = between is not None and between[0] <= truth <= between[1]
+        missed += [] if holds else [name.partition(",")[0]]
+        span = "" if between is None else f"{between[0]:{shown}} to {between[1]:{shown}}"
+        rows.append([name, f"{guess:{shown}}", span, f"{truth:{shown}}", f"{guess / truth:.2f}"])
+    verdict = (
+        "Every measurement lies in its interval." if not missed else f"Outside its interval lies: {', '.join(missed)}."
+    )
+    head = [f"at {largest:,}", "predicted", "95 %", "measured", "predicted / measured"]
+    text = f"The method is tested by predicting {largest:,} from the {len(others)} smaller sizes. {verdict}"
+    return f"### The method, tested\n\n{text}\n\n{table(head, rows)}"
+
+
+def _estimate(found: Mapping[int, Found]) -> str:
+    """What the fits say of sizes beyond, and how many machines those need."""
+    laws, rows = fits(found), []
+    for size in FARTHER:
+        figures = [_guess(laws[name], size, shown) for name, (_, shown) in COSTS.items()]
+        megabytes = laws["bytes on disk, MB"].at(size)
+        shards = [num_shards(1e6 * megabytes, memory, FILLED) for _, memory in MACHINES]
+        each = [f"{num}: {laws['a query, ms'].at(size / num):,.2f} ms, {_hours(laws, size / num)}" for num in shards]
+        rows.append([f"{size:,}", *figures, *each])
+    head = ["candidates", *COSTS, *(f"shards on machines of {name}" for name, _ in MACHINES)]
+    said = (
+        "Worked from the fits over all measured sizes: a number of machines is the bytes over "
+        f"{FILLED:.0%} of a machine's memory, rounded up; beside it the time of a query in one shard of so many "
+        "candidates, and the CPU hours to build one. Shards are searched side by side, so a query takes the slowest "
+        "shard and the merge of 100 results from each, which is not in the figure, and every query costs the CPU of "
+        "all shards. An estimate: caches, memory bandwidth and the network of such machines were not measured."
+    )
+    return f"### An estimate for 100 million and a billion\n\n{said}\n\n{table(head, rows)}"
+
+
+def _guess(law: Fit, size: int, shown: str) -> str:
+    between = law.interval(size)
+    span = "" if between is None else f" [{between[0]:{shown}}, {between[1]:{shown}}]"
+    return f"{law.at(size):{shown}}{span}"
+
+
+def _hours(laws: Mapping[str, Fit], size: float) -> str:
+    return f"{laws['building, CPU s'].at(size) / 3600:.2f} h"
+
+
+def plot(found: Mapping[int, Found], path: Path) -> None:
+    """Each cost over candidates, and its fit through to a billion; the same bytes for the same lines."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    laws = fits(found)
+    with matplotlib.rc_context({"svg.hashsalt": NAME}):
+        figure, panels = pyplot.subplots(1, len(COSTS), figsize=(15, 4.2))
+        for axes, (name, (cost, _)) in zip(panels, COSTS.items(), strict=True):
+            ends = [min(found), max(FARTHER)]
+            axes.plot(ends, [laws[name].at(size) for size in ends], "--", color="#6b6b6b", linewidth=1)
+            axes.plot(list(found), [cost(each) for each in found.values()], "o", color="#1b6ca8")
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_title(f"{name}: N^{laws[name].exponent:.2f}", fontsize=10)
+            axes.set_xlabel("candidates")
+            axes.grid(color="#eeeeee")
+        figure.tight_layout()
+        with replacing_file(path) as beside:
+            figure.savefig(beside, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
