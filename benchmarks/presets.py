@@ -56,7 +56,7 @@ def train(case: Case, stack: str, seed: int | None, shared: Path) -> dict[str, A
         workdir = Workdir(Path(scratch) / "run")
         words = ["-m", f"{stack}.train", f"--workdir={workdir.path}", *case.flags(shared, Path(scratch))]
         words += [f"--seed={seed}"] if seed is not None else []
-        times = _timed([sys.executable, *words])
+        times = timed([sys.executable, *words])
         tree, config = json.loads(workdir.metrics.read_text(encoding="utf-8")), read_config(workdir.config)
     settings = {
         "stack": stack,
@@ -81,7 +81,7 @@ def _without_cache(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"source": config.source.model_copy(update={"download_dir": ""})})
 
 
-def _timed(command: Sequence[str]) -> record.Times:
+def timed(command: Sequence[str]) -> record.Times:
     """Run a command to its end, and tell the time of it and of its processes."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)

@@ -1,6 +1,7 @@
 """Presets are trained by the public verb on data that is there; figures that cannot be equal are not written."""
 
 import json
+import sys
 
 import pytest
 
@@ -78,9 +79,15 @@ def test_figures_that_cannot_be_are_refused(changed, said):
         presets.check([made("tfrs_models"), made("torch_reference", **changed)])
 
 
-def test_a_command_that_fails_says_why(tmp_path, capsys):
-    (tmp_path / "data" / "ml-100k").mkdir(parents=True)
-    arguments = ["--preset=movielens_100k", "--stack=torch_reference", "--data", str(tmp_path)]
+def test_a_command_that_fails_says_why(tmp_path, monkeypatch, capsys):
+    failing = [sys.executable, "-c", "import sys; sys.exit('no ratings.parquet')"]
+    monkeypatch.setattr(presets, "train", lambda *arguments: presets.timed(failing))
     with pytest.raises(SystemExit) as stopped:
-        presets.main([*arguments, "--results", str(tmp_path)])
-    assert stopped.value.code == 1 and "ratings.parquet" in capsys.readouterr().err
+        presets.main(["--quick", "--results", str(tmp_path)])
+    assert stopped.value.code == 1 and "no ratings.parquet" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_commands_time_is_its_own():
+    taken = presets.timed([sys.executable, "-c", "sum(range(3_000_000))"])
+    assert taken.cpu[0] > 0 and taken.wall[0] > 0
