@@ -103,8 +103,8 @@ def _scann(size: int, dim: int, store: Store) -> Iterator[Fields]:
 
 
 def _partitioned(size: int, dim: int, store: Store) -> Iterator[Fields]:
-    """Partitions of int8, four times the square root of N and half as many."""
-    for partitions in [4 * _partitions(size)[0], 2 * _partitions(size)[0]][: 1 if size < SMALL else 2]:
+    """Partitions of int8, four times the square root of N, and where there are many candidates twice as many."""
+    for partitions in [4 * _partitions(size)[0], 8 * _partitions(size)[0]][: 1 if size < SMALL else 2]:
         partitions = min(partitions, size)
         for rescored in RESCORED:
             for searched in _searched(partitions, share=0.25):

@@ -116,8 +116,17 @@ def proposals(
         scored = tf.cond(scan.is_deep(number), lambda: scan.every(query_D), lambda: scan.some(query_D, number, depth))
         return best(scored, depth, allowed_N)
 
+    def propose_one() -> Scored:
+        rows_C, scores_C = propose(queries_BD[0])
+        return rows_C[None], scores_C[None]
+
     specs = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
-    return tf.map_fn(propose, queries_BD, fn_output_signature=specs)
+    # A loop of one costs a sixth of a millisecond, a tenth of the whole search.
+    return tf.cond(
+        tf.equal(tf.shape(queries_BD)[0], 1),
+        propose_one,
+        lambda: tf.map_fn(propose, queries_BD, fn_output_signature=specs),
+    )
 
 
 def best(scored: Scored, depth: tf.Tensor, allowed_N: tf.Tensor | None) -> Scored:

@@ -19,7 +19,8 @@ class TestPartitioned(IndexConformance):
 
 
 def test_partitions_follow_from_the_number_of_candidates_unless_given():
-    assert [num_partitions(_settings(), size) for size in (1, 9, 10_000, 1_000_000)] == [1, 9, 400, 4_000]
+    sizes = (1, 9, 10_000, 200_000, 1_000_000)
+    assert [num_partitions(_settings(), size) for size in sizes] == [1, 9, 400, 3_125, 8_000]
     assert num_partitions(_settings(partitioned_partitions=50), 30) == 30
     assert [num_searched(_settings(), partitions) for partitions in (1, 400, 4_000)] == [1, 20, 63]
     assert num_searched(_settings(partitioned_searched=7), 5) == 5
