@@ -5,14 +5,13 @@ Letters: Q queries.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.index_neighbours import interval, recalls, unpacked, unpacked_truth
+from benchmarks.report_text import Line
 
-Line = Mapping[str, Any]
 AT = (10, 100)
 TRUTH = "truth, "
 """How the case of a line of true rows begins."""
@@ -85,18 +84,6 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         if not kept or recall > kept[-1][1]:
             kept.append((cost, recall))
     return kept
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
-
-
-def machines(lines: Sequence[Line]) -> str:
-    """Where it was measured, and how loaded the machine was."""
-    names = "; ".join(sorted({f"{line['cpu']}, {line['cores']} cores" for line in lines}))
-    loads = [line["load_average"][0] for line in lines if line["load_average"]]
-    return f"{names}; load {min(loads):.1f} to {max(loads):.1f}" if loads else names
 
 
 def _found(line: Line, truth: Line) -> Found:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.index_found import Found, Line, by_dataset, by_structure, machines, quickest, table
+from benchmarks.index_found import Found, by_dataset, by_structure, quickest
 from benchmarks.index_lineup import lineup
 from benchmarks.index_measuring import REPEATS
 from benchmarks.index_neighbours import interval
 from benchmarks.index_plot import plot
+from benchmarks.report_text import Line, machines, paragraph, table
 from benchmarks.spread import paired_ratio, ratio
 
 NAME, TITLE = "index_frontier", "What recall costs: ScaNN, FAISS, hnswlib and the indexes here"
@@ -37,7 +38,7 @@ def section(lines: Sequence[Line], plots: Path) -> str:
     plot(found, plots / rate, cost=lambda each: 1e3 / each.rate, label="ms a query in a batch", salt=NAME)
     parts = [
         f"## {TITLE}",
-        _method(lines),
+        paragraph(_method(lines)),
         "\n".join(_answer(name, settings) for name, settings in found.items()),
         f"![Recall@100 over median latency, a panel a data set](results/plots/{latency})",
         f"![Recall@100 over time in a batch, a panel a data set](results/plots/{rate})",
@@ -85,7 +86,7 @@ def _answer(name: str, found: Sequence[Found]) -> str:
     said = (
         f"* {name}: of what finds {LEAST} of the best 100, {first.name} is quickest, {first.milliseconds(0.5):.3f} ms"
     )
-    behind = [f"{each.name} takes {_ratio(each, first)} times as long" for each in others]
+    behind = [f"{each.name}: {_ratio(each, first)} times that" for each in others]
     return "; ".join([said, *behind]) + "."
 
 
@@ -138,7 +139,9 @@ def _seen(found: Sequence[Found]) -> str:
         "overlapping clusters, where the best hundred of a query lie in more leaves; recall is of the vectors, time is "
         "of the setting, so times compare and recalls do not. What it takes here is in the table above."
     )
-    return f"### At a million, what was seen elsewhere\n\n{said}\n\n{table(['setting', 'seen', 'here'], rows)}"
+    return (
+        f"### At a million, what was seen elsewhere\n\n{paragraph(said)}\n\n{table(['setting', 'seen', 'here'], rows)}"
+    )
 
 
 def _options(found: Mapping[str, Sequence[Found]]) -> str:
@@ -189,5 +192,5 @@ def _missing(found: Mapping[str, Sequence[Found]]) -> str:
         names = {each.line["structure"] for each in settings}
         left = [each.name for each in lineup(sizes["candidates"], sizes["dim"], full=True) if each.name not in names]
         if left:
-            said.append(f"Not measured on {dataset} (`--full` does, in minutes a build): {'; '.join(left)}.")
+            said.append(f"Not measured on {dataset} (`--full` builds those that take minutes): {'; '.join(left)}.")
     return "\n\n".join(said)

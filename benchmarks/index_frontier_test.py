@@ -58,7 +58,7 @@ def test_the_report_names_the_quickest_and_does_not_tell_equals_apart(monkeypatc
     assert text.startswith("## ") and index_frontier_report.section(lines, tmp_path) == text
     assert (tmp_path / "index_frontier_latency.svg").read_bytes() == first
     assert "of what finds 0.95 of the best 100, ScaNN tree 39, AH, SOAR, reorder bfloat16, nprobe 7 is quickest" in text
-    assert "FAISS IVF39,Flat, nprobe 8 takes no difference" in text
+    assert "FAISS IVF39,Flat, nprobe 8: no difference" in text
     assert "ScaNN tree 39, AH, reorder bfloat16, nprobe 7 (finds less)" in text
     (option,) = (row for row in text.splitlines() if "| SOAR |" in row)
     assert "+0.470" in option

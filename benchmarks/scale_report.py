@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.index_found import Found, Line, by_dataset, machines, table
+from benchmarks.index_found import Found, by_dataset
+from benchmarks.report_text import Line, machines, paragraph, table
 from benchmarks.scale import FULL_SIZE, LEAST, LIMIT
 from benchmarks.scale_estimate import Fit, fit, num_shards
 from retrieval_contract.files import replacing_file
@@ -36,7 +37,7 @@ def section(lines: Sequence[Line], plots: Path) -> str:
     searches = [line for line in lines if line["settings"].get("factory") != "Flat"]
     found = {settings[0].line["settings"]["candidates"]: settings[0] for settings in by_dataset(searches).values()}
     found = dict(sorted(found.items()))
-    parts = [f"## {TITLE}", _method(lines), _measured(found, scans)]
+    parts = [f"## {TITLE}", paragraph(_method(lines)), _measured(found, scans)]
     if len(found) >= FEWEST:
         plot(found, plots / f"{NAME}.svg")
         parts += [f"![Costs over candidates, with their fits](results/plots/{NAME}.svg)", _growth(found)]
@@ -105,7 +106,7 @@ def _tested(found: Mapping[int, Found]) -> str:
     )
     head = [f"at {largest:,}", "predicted", "95 %", "measured", "predicted / measured"]
     text = f"The method is tested by predicting {largest:,} from the {len(others)} smaller sizes. {verdict}"
-    return f"### The method, tested\n\n{text}\n\n{table(head, rows)}"
+    return f"### The method, tested\n\n{paragraph(text)}\n\n{table(head, rows)}"
 
 
 def _estimate(found: Mapping[int, Found]) -> str:
@@ -125,7 +126,7 @@ def _estimate(found: Mapping[int, Found]) -> str:
         "shard and the merge of 100 results from each, which is not in the figure, and every query costs the CPU of "
         "all shards. An estimate: caches, memory bandwidth and the network of such machines were not measured."
     )
-    return f"### An estimate for 100 million and a billion\n\n{said}\n\n{table(head, rows)}"
+    return f"### An estimate for 100 million and a billion\n\n{paragraph(said)}\n\n{table(head, rows)}"
 
 
 def _guess(law: Fit, size: int, shown: str) -> str:
