@@ -37,12 +37,13 @@ def section(lines: Sequence[Line], plots: Path) -> str:
     plot(runs, plots / "presets.svg")
     parts = ["## Presets: quality of both stacks", _method(lines)]
     for preset, by_stack in runs.items():
-        parts += [f"### {CASES[preset].title}", _table(preset, by_stack), _verdicts(by_stack)]
+        parts += [f"### {CASES[preset].title}", _table(preset, by_stack), _seed_slices(lines, preset)]
+        parts.append(_verdicts(by_stack))
     differences = stack_differences(lines)
     if differences:
         parts += ["### The two stacks against each other", stacks_text(lines), _seed_table(lines)]
     parts.append("![Recall@10 of both stacks beside baselines](results/plots/presets.svg)")
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def first_seeds(lines: Sequence[Line]) -> dict[str, dict[str, Line]]:
@@ -103,6 +104,41 @@ def _slice_table(by_stack: Mapping[str, Line]) -> str:
         f"Candidates that training never saw, {one['num_relevant']:,} held-out rows of {one['num_queries']:,} queries:"
     )
     return f"{said}\n\n{table(['', *metrics], rows)}"
+
+
+def slices_by_seed(lines: Sequence[Line], preset: str) -> dict[str, list[Line]]:
+    """What a preset's runs found of candidates that training never saw: slices by stack, from the lowest seed."""
+    newest = {(line["settings"]["stack"], line["seed"]): line for line in lines if is_of(line, preset)}
+    found: dict[str, list[Line]] = {}
+    for (stack, _), line in sorted(newest.items()):
+        if line.get("slice"):
+            found.setdefault(stack, []).append(line["slice"])
+    return found
+
+
+def _seed_slices(lines: Sequence[Line], preset: str) -> str:
+    """How far seeds lie apart in what training never saw, where the slice is large and several were trained."""
+    found = slices_by_seed(lines, preset)
+    if not any(len(parts) > 1 and parts[0]["num_relevant"] >= LEAST_ROWS for parts in found.values()):
+        return ""
+    said = [
+        f"{metric} `{stack}` {by_seed(parts, metric)}"
+        for metric in ("recall@10", "recall@100")
+        for stack, parts in found.items()
+    ]
+    return f"Of those, seed by seed: {'; '.join(said)}."
+
+
+def is_of(line: Line, preset: str) -> bool:
+    """Whether a line is one of that preset."""
+    return bool(line["settings"]["preset"] == preset)
+
+
+def by_seed(slices: Sequence[Line], metric: str) -> str:
+    """One seed's value with its interval, or the values of several."""
+    if len(slices) == 1:
+        return bounded(slices[0]["metrics"][metric])
+    return " / ".join(f"{part['metrics'][metric]['value']:.3f}" for part in slices)
 
 
 def _verdicts(by_stack: Mapping[str, Line]) -> str:

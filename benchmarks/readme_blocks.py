@@ -80,21 +80,25 @@ def simulated(lines: Lines) -> str:
     return paragraph(f"Simulated data (`make demo`), recall@10: {joined([*said, oracle])}.")
 
 
+COLD = "movietweetings_100k_cold"
+
+
 def cold_candidates(lines: Lines) -> str:
     """What is found of candidates that training never saw."""
-    by_stack = _presets(lines).get("movietweetings_100k_cold", {})
-    slices = {stack: line["slice"] for stack, line in by_stack.items() if line.get("slice")}
+    slices = presets_report.slices_by_seed(lines.get("presets", ()), COLD)
     if not slices:
         return ""
     said = []
     for metric in ("recall@10", "recall@100"):
-        stacks = [f"`{stack}` {bounded(part['metrics'][metric])}" for stack, part in slices.items()]
+        stacks = [f"`{stack}` {presets_report.by_seed(parts, metric)}" for stack, parts in slices.items()]
         said.append(f"{metric} {joined(stacks)}")
-    one = next(iter(slices.values()))
+    seeds = max(len(parts) for parts in slices.values())
+    said[0] += f" (a figure a seed, {seeds} seeds)" if seeds > 1 else ""
+    one = next(iter(slices.values()))[0]
     chance = [f"{one['chance'][metric]:.3f}" for metric in ("recall@10", "recall@100")]
     popularity = [f"{one['baselines']['popularity'][metric]['value']:.3f}" for metric in ("recall@10", "recall@100")]
     return paragraph(
-        "**Candidates that training never saw** (`train --preset=movietweetings_100k_cold`, slice `cold_candidates`): "
+        f"**Candidates that training never saw** (`train --preset={COLD}`, slice `cold_candidates`): "
         f"{'; '.join(said)}; chance {joined(chance)}, popularity {joined(popularity)}."
     )
 

@@ -37,9 +37,15 @@ def test_cold_candidates_stand_beside_chance():
     row = {metric: entry(0.3) for metric in ("recall@10", "recall@100")}
     chance = {"recall@10": 0.001, "recall@100": 0.01}
     part = {"num_queries": 5, "num_relevant": 6, "metrics": row, "baselines": {"popularity": row}, "chance": chance}
-    line = made("tfrs_models", preset="movietweetings_100k_cold", slice=part)
+    line, low = made("tfrs_models", preset="movietweetings_100k_cold", slice=part), {"recall@10": entry(0.1)}
     text = readme_blocks.cold_candidates({"presets": [line]})
-    assert "recall@10 `tfrs_models` 0.300" in " ".join(text.split()) and "chance 0.001 and 0.010" in text
+    assert "recall@10 `tfrs_models` 0.300 [0.290, 0.310]" in " ".join(text.split()) and "chance 0.001 and 0.010" in text
+    other = made("tfrs_models", preset="movietweetings_100k_cold", seed=1, slice={**part, "metrics": {**row, **low}})
+    text = " ".join(readme_blocks.cold_candidates({"presets": [other, line]}).split())
+    assert (
+        "recall@10 `tfrs_models` 0.300 / 0.100 (a figure a seed, 2 seeds); recall@100 `tfrs_models` 0.300 / 0.300"
+        in text
+    )
 
 
 def test_a_figure_follows_its_line(committed):
