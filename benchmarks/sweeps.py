@@ -73,7 +73,8 @@ QUICK: dict[str, tuple[float, ...]] = {"temperature": (0.02, 0.1, 0.5), "batch_s
 def points(sweeps: dict[str, tuple[float, ...]], examples: int) -> list[Point]:
     """Every point once, the reference first."""
     reference = dataclasses.replace(REFERENCE, examples=examples)
-    changed = [dataclasses.replace(reference, **{field: value}) for field, values in sweeps.items() for value in values]
+    changes: list[dict[str, Any]] = [{field: value} for field, values in sweeps.items() for value in values]
+    changed = [dataclasses.replace(reference, **change) for change in changes]
     return list(dict.fromkeys([reference, *changed]))
 
 
