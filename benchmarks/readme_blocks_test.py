@@ -83,4 +83,11 @@ def test_raw_lines_say_their_speed():
     lines = [line(f"{rows} rows", [1.0] * 6, stack="tfrs_models", rows=rows) for rows in (10_000, 1_000_000)]
     ((_, _, figure),) = readme_speed.train_throughput(lines)
     assert figure == "`tfrs_models` no difference (1.00 [1.00, 1.00]) at 12,300 examples a second"
+    family = {"family": "tensorflow", "rows": 10_000, "optimizer": "adam", "batch": 1_024}
+    lines = [
+        {**line(name, [seconds] * 6, contender=name, **family), "steps_a_turn": 4}
+        for name, seconds in {"tfrs_models": 1.0, "stock TFRS": 1.5, "matrix product": 0.1}.items()
+    ]
+    ((question, _, figure),) = readme_speed.train_throughput(lines)
+    assert figure == "`tfrs_models` 1.50 [1.50, 1.50] of stock TFRS" and "10,000 rows" in question
     assert readme_speed.train_throughput(lines[:1]) == [] and readme_speed.evaluation_speed(lines) == []

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmarks.index_found import by_dataset, quickest
 from benchmarks.report_text import Line, joined
 from benchmarks.spread import paired_ratio, ratio
+from benchmarks.train_throughput_report import PEAK, by_run, faster
 
 Row = tuple[str, str, str]
 ORDER = (
@@ -98,14 +99,43 @@ TUTORIAL_DIM = 32
 
 
 def train_throughput(lines: Sequence[Line]) -> list[Row]:
-    """What a million rows cost against ten thousand, and examples a second of both stacks."""
+    """What a million rows cost against ten thousand, and how both stacks train beside others."""
+    return [*_million_rows(lines), *_beside_others(lines)]
+
+
+def _beside_others(lines: Sequence[Line]) -> list[Row]:
+    """Times as fast as others with dense Adam, by rows of the tables."""
+    said: dict[int, list[str]] = {}
+    for (_, num_rows, optimizer), found in by_run(lines).items():
+        ours = next((name for name in OURS if name in found), None)
+        if optimizer == "adam" and ours is not None:
+            said.setdefault(num_rows, []).extend(
+                f"`{ours}` {faster(found[ours], line).says()} of {name}"
+                for name, line in found.items()
+                if name != PEAK and not name.startswith(ours)
+            )
+    return [
+        (
+            f"times as fast a step with Adam and tables of {num_rows:,} rows",
+            "`python -m benchmarks.train_throughput`",
+            "; ".join(figures),
+        )
+        for num_rows, figures in sorted(said.items())
+        if figures and num_rows in (FEW, MILLION)
+    ]
+
+
+OURS = ("tfrs_models", "torch_reference")
+
+
+def _million_rows(lines: Sequence[Line]) -> list[Row]:
     found = {
         (line["settings"]["stack"], line["settings"]["rows"]): line
         for line in lines
         if {"stack", "rows"} <= line["settings"].keys()
     }
     said = []
-    for stack in ("tfrs_models", "torch_reference"):
+    for stack in OURS:
         few, many = found.get((stack, FEW)), found.get((stack, MILLION))
         if few is None or many is None:
             continue
