@@ -2,6 +2,7 @@
 
 cost = a N^b, fitted by least squares of log cost over log N, sizes weighted alike; the interval of a prediction is that
 of a new observation under the fit (Student's t, 95 %), so that two points, which leave nothing over, give none.
+Where an algorithm's operations are known, the powers are too, and only their shares are fitted: `Terms`.
 
 Letters: N candidates, S sizes measured.
 """
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +62,35 @@ def num_shards(total_bytes: float, machine_bytes: float, filled: float) -> int:
     """Machines that hold so many bytes, each filled to a share of its memory."""
     assert 0 < filled <= 1, "a share"
     return max(1, math.ceil(total_bytes / (machine_bytes * filled)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """A sum of known powers, as an algorithm's operations are counted: cost = sum of c_i N^(p_i), no c_i below 0."""
+
+    powers: tuple[float, ...]
+    """p."""
+    factors: tuple[float, ...]
+    """c."""
+
+    def at(self, size: float) -> float:
+        """Cost of N candidates."""
+        return sum(factor * size**power for factor, power in zip(self.factors, self.powers, strict=True))
+
+
+def fit_terms(sizes: Sequence[int], costs: Sequence[float], powers: Sequence[float]) -> Terms:
+    """Fit a sum of powers by least squares of the relative errors.
+
+    Args:
+        sizes: N of each.
+        costs: positive.
+        powers: of the terms.
+    """
+    assert len(sizes) == len(costs) >= 1, "one cost a size"
+    values = np.asarray(costs, np.float64)[:, None]
+    # Scaled to the largest size, so that the terms are of one magnitude.
+    largest = max(sizes)
+    terms = (np.asarray(sizes, np.float64)[:, None] / largest) ** np.asarray(powers, np.float64)
+    factors, _ = optimize.nnls(terms / values, np.ones(len(values)))
+    scaled = (float(factor) / largest**power for factor, power in zip(factors, powers, strict=True))
+    return Terms(powers=tuple(powers), factors=tuple(scaled))

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.scale_estimate import fit, num_shards
+from benchmarks.scale_estimate import fit, fit_terms, num_shards
 
 
 def test_a_power_law_is_found():
@@ -36,3 +36,17 @@ def test_two_sizes_give_no_interval():
 
 def test_shards():
     assert [num_shards(size, 20, 0.5) for size in (1, 10, 10.1, 95)] == [1, 1, 2, 10]
+
+
+def test_known_powers_see_a_steep_term_that_a_power_law_misses():
+    sizes = [10_000, 31_623, 100_000, 316_228, 1_000_000]
+
+    def cost(size):
+        return 0.3 + 2e-5 * size + 1e-8 * size**1.5
+
+    found = fit_terms(sizes, [cost(size) for size in sizes], (0, 1, 1.5))
+    assert found.factors == pytest.approx((0.3, 2e-5, 1e-8), rel=1e-3)
+    assert found.at(1e8) == pytest.approx(cost(1e8), rel=1e-3)
+    assert fit(sizes, [cost(size) for size in sizes]).at(1e8) < 0.5 * cost(1e8)
+    none, all_of_it = fit_terms([100, 1_000, 10_000], [1, 10, 100], (0, 1)).factors
+    assert none == pytest.approx(0, abs=1e-9) and all_of_it == pytest.approx(0.01)

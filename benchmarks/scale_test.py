@@ -88,7 +88,7 @@ def test_a_prediction_that_fails_is_said(lines, tmp_path, monkeypatch):
     told = _growing(lines, (1.2, 0.5, 1.0))
     told[-1]["build_cpu_seconds"] *= 3
     said = " ".join(scale_report.section(told, tmp_path).split())
-    assert "Outside its interval lies: building" in said
+    assert "Outside the interval of the power law lies: building" in said
 
 
 def test_two_sizes_are_shown_without_a_fit(lines, tmp_path):
