@@ -52,8 +52,7 @@ bench: $(READY) ## every benchmark in under 40 minutes on 2 cores: raw lines und
 	$(BENCH).input_pipeline --quick
 	$(BENCH).serving_latency --quick
 	$(BENCH).negatives --quick --seconds=8
-	$(BENCH).report
-	@echo "README.md says what was measured before: $(BENCH).report --write README.md renews it"
+	$(BENCH).report --write README.md
 
 bench-quick: $(READY) ## the same on small data, in under 5 minutes
 	$(BENCH).evaluation_speed --quick
@@ -66,8 +65,7 @@ bench-quick: $(READY) ## the same on small data, in under 5 minutes
 	$(BENCH).input_pipeline --quick --most=1000000
 	$(BENCH).serving_latency --quick --candidates=20000
 	$(BENCH).negatives --quick --seconds=3
-	$(BENCH).report
-	@echo "README.md says what was measured before: $(BENCH).report --write README.md renews it"
+	$(BENCH).report --write README.md
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

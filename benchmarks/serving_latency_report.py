@@ -56,8 +56,8 @@ def _method(lines: Sequence[Line]) -> str:
     return (
         f"How long does one query take, one thread, with {settings['excluded']} seen candidates left out, and how much "
         f"of the true best {settings['k']} does it find? Vectors of width {settings['dim']} that lie near "
-        f"{settings['latent']} dimensions; measured on {machines(lines)}. All take turns, query by query; ratios are "
-        "of those pairs. Verified before any time was printed: recall against exact search, and of our indexes that no "
+        f"{settings['latent']} dimensions; measured on {machines(lines)}. They take turns; ratios are of the same "
+        "query. Verified before any time was printed: recall against exact search, and of our indexes that no "
         "excluded candidate comes, none comes twice and none is missing."
     )
 

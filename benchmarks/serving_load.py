@@ -188,9 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backend", choices=("scann", "faiss"), default="scann")
     parser.add_argument("--kind", choices=tuple(KINDS), action="append", help="of requests; both by default")
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="of the closed load")
-    parser.add_argument(
-        "--rate", type=float, default=530.0, help="a second, of the paced load, were answers immediate"
-    )
+    parser.add_argument("--rate", type=float, default=530.0, help="a second, of the paced load, were answers immediate")
     parser.add_argument("--seconds", type=int, help="of each load; 3,600 shows whether memory grows")
     flags = parser.parse_args(arguments)
     flags.seconds = flags.seconds or (3 if flags.quick else 20)
