@@ -55,12 +55,11 @@ class Marks:
         if not self._places:
             none = np.empty(0, np.int64)
             return none, none, np.empty(0, np.float32)
-        which_P, byte_P = np.nonzero(np.concatenate(self._words).view(np.uint8).reshape(-1, 8))
+        bits_P = np.flatnonzero(np.concatenate(self._words).view(np.bool_))
+        which_P = bits_P >> 3
         first_rows = np.repeat(self._first_rows, [len(places) for places in self._places])
-        at_P, columns_P = np.divmod(8 * np.concatenate(self._places)[which_P] + byte_P, self._width)
-        scores_P = np.zeros(len(at_P), np.float32)
-        if self._scores:
-            scores_P = np.concatenate(self._scores)[which_P, byte_P]
+        at_P, columns_P = np.divmod(8 * np.concatenate(self._places)[which_P] + (bits_P & 7), self._width)
+        scores_P = np.concatenate(self._scores).reshape(-1)[bits_P] if self._scores else np.zeros(len(at_P), np.float32)
         rows_P = first_rows[which_P] + columns_P
         self._clear()
         return at_P, rows_P, scores_P

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from retrieval_contract.arrays import Float32Array, Int64Array
 
-QUERIES, CANDIDATES = 256, 512
-"""Of a tile: half a megabyte of scores, what a core's own cache holds beside the vectors. Twice as many of either was
-slower, and with half as many the product itself is."""
+QUERIES, CANDIDATES = 512, 512
+"""Of a tile: a megabyte of scores, about a core's own cache. With half as many queries the product itself is slower,
+with half as many candidates what is done with it."""
 BYTES_A_BLOCK = 16_000_000
 """Memory of a block at work, what its tiles leave to be settled included."""
 LEAST_TILED, LEAST_TILED_BEST = 16_384, 64
