@@ -27,7 +27,7 @@ from benchmarks.compression_codes import Code, codes
 from benchmarks.index_datasets import Dataset
 from benchmarks.index_measuring import AT, LEAST_EXACT, K, num_cores
 from benchmarks.index_neighbours import packed, packed_truth, recalls
-from benchmarks.index_structures import Built, built, threads
+from benchmarks.index_structures import Built, built, threads, wait_patiently
 from benchmarks.serving_contestants import load_frameworks
 from retrieval_contract.arrays import Float32Array, Int32Array
 from retrieval_contract.indexes.brute_force import inner_products
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="10,000 vectors, none of them served, in 40 seconds")
     parser.add_argument("--results", type=Path, default=record.RESULTS)
     flags = parser.parse_args(arguments)
+    wait_patiently()
     load_frameworks()
     lines = list(coded(index_datasets.clustered(QUICK_SIZE if flags.quick else SIZE), quick=flags.quick))
     record.append(flags.results / f"{NAME}.jsonl", lines)

@@ -28,7 +28,7 @@ from benchmarks.index_datasets import Dataset
 from benchmarks.index_lineup import lineup
 from benchmarks.index_measuring import K, Setting, check, measure, num_cores, rounded, settings_of
 from benchmarks.index_neighbours import packed, packed_truth
-from benchmarks.index_structures import Built, built
+from benchmarks.index_structures import Built, built, wait_patiently
 from benchmarks.serving_contestants import load_frameworks
 
 NAME = "index_frontier"
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", help="data sets whose name holds this")
     parser.add_argument("--results", type=Path, default=record.RESULTS)
     flags = parser.parse_args(arguments)
+    wait_patiently()
     load_frameworks()
     figures = {}
     for name, make in datasets(quick=flags.quick).items():

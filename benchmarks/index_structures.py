@@ -9,6 +9,7 @@ Letters: N candidates, Q queries, D width, K results.
 import ctypes
 import gc
 import importlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -90,6 +91,14 @@ def saved_bytes(save: Callable[[Path], object]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder))
         return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def wait_patiently() -> None:
+    """Let OpenMP's threads sleep while they wait, before the libraries that use it are imported.
+
+    They spin by default, which on a machine that others use too made a codebook's training ten times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks import index_faiss, record
 from benchmarks.index_measuring import AT, K, num_cores, rounded
 from benchmarks.index_neighbours import packed, packed_truth, recalls
-from benchmarks.index_structures import peak_resident, saved_bytes, threads
+from benchmarks.index_structures import peak_resident, saved_bytes, threads, wait_patiently
 from benchmarks.index_truth import Truth
 from benchmarks.scale_vectors import ChunkedVectors
 from retrieval_contract.arrays import Int32Array
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--full", action="store_true", help="10 million too: minutes, and 3 GB")
     parser.add_argument("--results", type=Path, default=record.RESULTS)
     flags = parser.parse_args(arguments)
+    wait_patiently()
     sizes = QUICK_SIZES if flags.quick else (*SIZES, *([FULL_SIZE] if flags.full else []))
     figures = {}
     for size in sizes:
