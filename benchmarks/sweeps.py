@@ -8,7 +8,7 @@ intervals over queries. In `torch_reference` alone: from the same bytes and batc
 digits but for dropout, and here there is none. One seed. The rate follows the root of the batch size.
 
 MovieLens 100K (random split) and MovieTweetings (temporal), from `data/` in the folder that TWO_TOWER_SHARED names;
-what is absent is named, and the simulator stands in where nothing is there. `--quick`: a few points, simulated, a fifth
+what is absent is named, and the simulator stands in where nothing is there. `--quick`: a few points, simulated, a tenth
 of the examples. The last line is one JSON object.
 """
 
@@ -38,8 +38,8 @@ NAME = "sweeps"
 SIMULATED = "simulated"
 DATASETS = {"ml-100k": "movielens_100k_files", "movietweetings-100k": "movietweetings_100k"}
 """Preset by folder: source, split, and which features there are."""
-EXAMPLES, QUICK_EXAMPLES = 200_000, 40_000
-"""That every point is trained on, in whole batches: two to three passes."""
+EXAMPLES, QUICK_EXAMPLES = 400_000, 40_000
+"""That every point is trained on, in whole batches: about five passes."""
 LEARNING_RATE, RATE_BATCH = 0.01, 512
 METRICS = ("recall@10", "recall@100", "mrr")
 
