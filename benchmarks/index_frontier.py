@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if dataset is None:
                 _say(f"{name} is not measured: it is not under the folder that TWO_TOWER_SHARED names")
                 continue
-            lines = list(measured(dataset, full=flags.full))
+            lines = list(measured(dataset, full=flags.full, quick=flags.quick))
             record.append(flags.results / f"{NAME}.jsonl", lines)
             figures[dataset.name] = quickest(lines)
     print(json.dumps(figures))
@@ -67,13 +67,13 @@ def datasets(*, quick: bool) -> dict[str, Callable[[], Dataset | None]]:
     return made | {f"clustered, {size:,}": partial(index_datasets.clustered, size) for size in sizes}
 
 
-def measured(dataset: Dataset, *, full: bool = False) -> Iterator[dict[str, Any]]:
+def measured(dataset: Dataset, *, full: bool = False, quick: bool = False) -> Iterator[dict[str, Any]]:
     """Build everyone, measure, verify; the truth's line first.
 
     Raises:
         AssertionError: an answer is wrong.
     """
-    everyone = list(_built(dataset, full=full))
+    everyone = list(_built(dataset, full=full, quick=quick))
     settings = settings_of(everyone)
     began = time.perf_counter()
     measure(settings, dataset)
@@ -110,9 +110,9 @@ def quickest(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return best
 
 
-def _built(dataset: Dataset, *, full: bool) -> Iterator[Built]:
+def _built(dataset: Dataset, *, full: bool, quick: bool) -> Iterator[Built]:
     gc.collect()
-    for structure in lineup(*dataset.candidates.shape, full=full):
+    for structure in lineup(*dataset.candidates.shape, full=full, quick=quick):
         if structure.library == "hnswlib" and not index_hnswlib.available():
             _say("hnswlib is not measured: it is not installed (`pip install hnswlib` compiles it)")
             continue

@@ -29,7 +29,7 @@ def _lines(monkeypatch, asked):
         setting("ScaNN tree 39, AH, reorder bfloat16", lambda at: truth[at, 50:150], library="ScaNN", milliseconds=0.1),
         setting("FAISS IVF39,Flat", near, milliseconds=0.2, width=8),
     ]
-    monkeypatch.setattr(index_frontier, "_built", lambda dataset, full: [])
+    monkeypatch.setattr(index_frontier, "_built", lambda dataset, full, quick: [])
     monkeypatch.setattr(index_frontier, "settings_of", lambda everyone: settings)
     monkeypatch.setattr(index_frontier, "measure", lambda settings, dataset: None)
     return list(index_frontier.measured(asked))
@@ -100,7 +100,7 @@ def test_absent_data_is_said_and_the_last_line_is_json(monkeypatch, tmp_path, ca
     monkeypatch.setattr(index_frontier, "load_frameworks", lambda: None)
     monkeypatch.setattr(index_datasets, "SIFT", tmp_path / "none")
     monkeypatch.setattr(index_datasets, "clustered", lambda size: planted())
-    monkeypatch.setattr(index_frontier, "lineup", lambda size, dim, full: [index_here.exact()])
+    monkeypatch.setattr(index_frontier, "lineup", lambda size, dim, full, quick: [index_here.exact()])
     index_frontier.main(["--quick", f"--results={tmp_path}"])
     told = capsys.readouterr()
     assert "sift-5k is not measured" in told.err

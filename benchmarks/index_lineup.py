@@ -22,13 +22,14 @@ FEW, MANY = 50_000, 500_000
 default."""
 
 
-def lineup(num_candidates: int, dim: int, *, full: bool) -> list[Structure]:
+def lineup(num_candidates: int, dim: int, *, full: bool, quick: bool = False) -> list[Structure]:
     """Everyone at this size.
 
     Args:
         num_candidates: N.
         dim: D, of which codes of 4 and of 2 dimensions are made.
         full: also what takes minutes to build, at `MANY`.
+        quick: without codebooks of 256 words, which take seconds to train at any size.
     """
     lists = round(math.sqrt(num_candidates))
     everyone = [*_exact(num_candidates), *_scann(num_candidates, lists), *_faiss(lists, dim)]
@@ -37,6 +38,8 @@ def lineup(num_candidates: int, dim: int, *, full: bool) -> list[Structure]:
         index_faiss.factory("HNSW32", ef=BREADTHS),
         index_hnswlib.graph(BREADTHS),
     ]
+    if quick:
+        return [each for each in everyone if not each.name.endswith(f",PQ{dim // 4}")]
     if full or num_candidates < MANY:
         return everyone
     return [each for each in everyone if each.name.replace(str(lists), "L") in AFFORDED]

@@ -101,6 +101,8 @@ def test_lineups(size, dim):
     names = [each.name for each in lineup(size, dim, full=True)]
     some = [each.name for each in lineup(size, dim, full=False)]
     assert len(set(names)) == len(names) and set(some) <= set(names)
+    quick = [each.name for each in lineup(size, dim, full=False, quick=True)]
+    assert {name.rpartition(",")[2] for name in set(names) - set(quick)} == {f"PQ{dim // 4}"}
     if size == 1_000_000:
         assert len(some) == len(AFFORDED) < len(names)
         (tree,) = (each for each in lineup(size, dim, full=False) if "SOAR" in each.name)

@@ -1,5 +1,6 @@
 """Raw lines of `benchmarks.scale` -> its part of the report: growth, a prediction put to the test, an estimate."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -121,6 +122,8 @@ def _tested(found: Mapping[int, Found]) -> str:
     verdict = f"Outside the interval of the power law lies: {', '.join(missed)}."
     if not missed:
         verdict = "Every measurement lies in the interval of the power law."
+    nearer = [row[0].partition(",")[0] for row in rows if abs(math.log(float(row[5]))) < abs(math.log(float(row[4])))]
+    verdict += f" The operations come nearer for {', '.join(nearer)}." if nearer else " The power law comes nearer."
     text = (
         f"Both methods are tested by predicting {largest:,} from the {len(others)} smaller sizes: a power law, whose "
         f"exponent is fitted, and the operations counted, of which only the shares are fitted. {verdict}"
