@@ -80,6 +80,16 @@ def test_what_does_not_fit_is_skipped_with_the_reason(capsys, monkeypatch):
     assert "GB" in json.loads(printed.out)["skipped"] and "skipped" in printed.err
 
 
+def test_ours_is_measured_alone_where_both_do_not_fit(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train_contenders, "LEAST_TURNS", 1)
+    monkeypatch.setattr(train_contenders, "MOST_ROWS_ROUGH", 0)
+    needed = [train_problem.bytes_needed(40, "adam", num_models=number) for number in (1, 2)]
+    monkeypatch.setattr(train_contenders, "bytes_free", lambda: sum(needed) // 2)
+    train_contenders.main(["torch", "adam", "40", "--seconds=0", "--batch_size=16", f"--results={tmp_path}"])
+    printed = capsys.readouterr()
+    assert set(json.loads(printed.out)["examples_per_second"]) == {"torch_reference"} and "ours alone" in printed.err
+
+
 def test_lines_of_a_family(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train_contenders, "LEAST_TURNS", 2)
     train_contenders.main(["torch", "sgd", "40", "--seconds=0", "--batch_size=16", f"--results={tmp_path}"])

@@ -77,17 +77,19 @@ def draw_rows(num_rows: int, batch_size: int, *, seed: int) -> Array:
     return np.random.default_rng(seed).integers(2, num_rows, (NUM_BATCHES, 2, batch_size)).astype(np.int32)
 
 
-def bytes_needed(num_rows: int, optimizer: str, *, num_models: int = 1, dense_gradients: bool = False) -> int:
-    """Memory of some models with both tables, their slots, and the arrays that they start from.
+def bytes_needed(num_rows: int, optimizer: str, *, num_models: int) -> int:
+    """Memory at the most of some models with both tables and their slots.
+
+    While they are built, the arrays that they start from are held, and half of them once more on their way; while they
+    train, stock PyTorch makes a gradient as large as its tables, which is less.
 
     Args:
         num_rows: of each table.
         optimizer: by name.
         num_models: held at once.
-        dense_gradients: whether a gradient as large as a table is made.
     """
     tables = 2 * num_rows * WIDTHS[0] * 4
-    return SPARE_BYTES + tables * (1 + num_models * (1 + SLOTS[optimizer]) + int(dense_gradients))
+    return SPARE_BYTES + tables * num_models * (1 + SLOTS[optimizer]) + tables * 3 // 2
 
 
 def bytes_free() -> int:
