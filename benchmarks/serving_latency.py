@@ -121,7 +121,9 @@ def settings_of(num_candidates: int) -> list[config.Index]:
     return [
         config.Index(backend="scann", scann_leaves_to_search=2 * round(math.sqrt(lists))),
         config.Index(backend="faiss", faiss_nprobe=round(4 * math.sqrt(lists))),
-        config.Index(backend="partitioned", partitioned_searched=round(1.2 * math.sqrt(8 * lists))),
+        config.Index(
+            backend="partitioned", partitioned_searched=round(1.2 * math.sqrt(8 * lists)), partitioned_variance=0.95
+        ),
     ]
 
 

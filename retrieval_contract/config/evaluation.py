@@ -89,6 +89,10 @@ class Index(Settings):
     """Partitions searched, more where they hold too few; none means the square root of their number."""
     partitioned_storage: Literal["float32", "bfloat16", "int8"] = "int8"
     """What the partitions hold of each vector, beside `store`: 4 D, 2 D or D bytes a candidate."""
+    partitioned_variance: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the candidates' variance that the partitions' codes keep, along principal axes; 1 keeps all dimensions.
+    Vectors that lie near few dimensions need no more to be chosen for rescoring, and are read in a part of the time;
+    queries that differ elsewhere lose recall: `--target_recall` measures both. Below 1 it needs a `store`."""
     partitioned_rescore: Count = 200
     """Candidates rescored by the vectors kept; an export rescores at least twice k."""
     faiss_preset: Literal["auto", "flat", "ivf", "hnsw", "ivfpq", "opq", "fastscan", "sq8", "rabitq", "compressed"] = (

@@ -18,6 +18,8 @@ GRAPH = 300_000
 """Candidates from which a graph takes too long to build."""
 SHARES = (0.01, 0.02, 0.04, 0.08, 0.16)
 """Of the partitions, how many are searched."""
+FEW_AXES = 0.95
+"""Share of the variance that `partitioned` may keep: vectors of towers often lie near few directions."""
 RESCORED = (300, 600)
 """Candidates rescored exactly."""
 BREADTHS = (64, 128, 256, 512)
@@ -103,13 +105,15 @@ def _scann(size: int, dim: int, store: Store) -> Iterator[Fields]:
 
 
 def _partitioned(size: int, dim: int, store: Store) -> Iterator[Fields]:
-    """Partitions of int8, four times the square root of N, and where there are many candidates twice as many."""
-    for partitions in [4 * _partitions(size)[0], 8 * _partitions(size)[0]][: 1 if size < SMALL else 2]:
+    """Partitions of int8: four times the square root of N; of many candidates eight times too, and few axes."""
+    root = _partitions(size)[0]
+    structures = [(4 * root, 1.0), (8 * root, 1.0), (8 * root, FEW_AXES)][: 1 if size < SMALL else 3]
+    for partitions, variance in structures if store != "none" else structures[:2]:
         partitions = min(partitions, size)
         for rescored in RESCORED:
             for searched in _searched(partitions, share=0.25):
                 fields = {"partitioned_partitions": partitions, "partitioned_searched": searched}
-                yield {**fields, "partitioned_rescore": rescored}
+                yield {**fields, "partitioned_variance": variance, "partitioned_rescore": rescored}
 
 
 def _faiss(size: int, dim: int, store: Store) -> Iterator[Fields]:

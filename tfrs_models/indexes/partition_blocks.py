@@ -1,11 +1,11 @@
 """The candidates' vectors in the order of their partitions, in few bytes: what a search reads.
 
-float32   4 D bytes a candidate
-bfloat16  rounded to 8 bits, 2 D bytes
-int8      rounded to 255 steps between -1 and 1 times the largest number of each dimension, D bytes; the steps' widths
+float32   4 C bytes a candidate
+bfloat16  rounded to 8 bits, 2 C bytes
+int8      rounded to 255 steps between -1 and 1 times the largest number of each dimension, C bytes; the steps' widths
           are multiplied into the query, so that a search only converts
 
-Letters: N candidates, D width, E blocks, R rows of a block.
+Letters: N candidates, D width, C dimensions kept (all D, or principal axes), E blocks, R rows of a block.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from retrieval_contract.arrays import Float32Array
 from tfrs_models.indexes.partitions import Partitions
+from tfrs_models.indexes.principal_axes import Axes
 
 Storage = Literal["float32", "bfloat16", "int8"]
 LEVELS = 127
@@ -30,25 +31,37 @@ class Blocks:
     """Vectors of every place."""
 
     codes: NDArray[Any]
-    """[E, R D], one row a block; what stands in filled-up places is any vector, and is not to be read."""
+    """[E, R C], one row a block; what stands in filled-up places is any vector, and is not to be read."""
     scales: Float32Array
-    """What a code of 1 means in each dimension [D]."""
+    """What a code of 1 means in each dimension [C]."""
+    axes: Axes
+    """What the dimensions are."""
 
     @classmethod
-    def of(cls, values_ND: Float32Array, partitions: Partitions, storage: Storage) -> Self:
-        """Lay vectors out as partitions say, rounded to the storage."""
+    def of(cls, values_ND: Float32Array, partitions: Partitions, storage: Storage, axes: Axes | None = None) -> Self:
+        """Lay vectors out as partitions say, along the axes (by default as they are), rounded to the storage."""
+        axes = axes or Axes.all(values_ND.shape[1])
         num_blocks, rows_in_block = partitions.rows.shape
-        dim = values_ND.shape[1]
-        scales_D = np.ones(dim, np.float32)
+        num_kept = axes.directions.shape[1]
+        scales_C = np.ones(num_kept, np.float32)
         if storage == "int8":
-            largest_D = np.abs(values_ND).max(axis=0)
-            scales_D = np.where(largest_D > 0, largest_D / LEVELS, 1).astype(np.float32)
-        codes = np.empty((num_blocks, rows_in_block * dim), tf.as_dtype(storage).as_numpy_dtype)
-        chunk = max(1, CHUNK_BYTES // (4 * codes.shape[1]))
+            largest_C = _largest(values_ND, axes)
+            scales_C = np.where(largest_C > 0, largest_C / LEVELS, 1).astype(np.float32)
+        codes = np.empty((num_blocks, rows_in_block * num_kept), tf.as_dtype(storage).as_numpy_dtype)
+        chunk = max(1, CHUNK_BYTES // (4 * rows_in_block * values_ND.shape[1]))
         for start in range(0, num_blocks, chunk):
             here = slice(start, start + chunk)
-            scaled_ERD = values_ND[partitions.rows[here]] / scales_D
+            scaled_SC = axes.turned(values_ND[partitions.rows[here].reshape(-1)]) / scales_C
             if storage == "int8":
-                scaled_ERD = np.rint(scaled_ERD).clip(-LEVELS, LEVELS)
-            codes[here] = scaled_ERD.reshape(len(scaled_ERD), -1).astype(codes.dtype)
-        return cls(codes=codes, scales=scales_D)
+                scaled_SC = np.rint(scaled_SC).clip(-LEVELS, LEVELS)
+            codes[here] = scaled_SC.reshape(-1, codes.shape[1]).astype(codes.dtype)
+        return cls(codes=codes, scales=scales_C, axes=axes)
+
+
+def _largest(values_ND: Float32Array, axes: Axes) -> Float32Array:
+    """Largest size of any candidate's number in each dimension [C]."""
+    chunk = max(1, CHUNK_BYTES // (4 * values_ND.shape[1]))
+    starts = range(0, len(values_ND), chunk)
+    parts = [np.abs(axes.turned(values_ND[start : start + chunk])).max(axis=0) for start in starts]
+    largest: Float32Array = np.max(parts, axis=0)
+    return largest

@@ -1,6 +1,6 @@
 """The partitions that promise most to a query, copied out block by block and scored, in plain TensorFlow operations.
 
-Letters: N candidates, D width, P partitions, E blocks, S places scanned, C best ones of those.
+Letters: N candidates, D width, C dimensions of the codes, P partitions, E blocks, S places scanned, M best ones.
 """
 
 import math
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfrs_models.indexes.partition_blocks import Blocks
 from tfrs_models.indexes.partitions import Partitions
+from tfrs_models.indexes.principal_axes import Axes
 from tfrs_models.indexes.products import products
 
 SPARE = 4
@@ -35,9 +36,10 @@ class PartitionScan(tf.Module):
     def __init__(self, partitions: Partitions, blocks: Blocks) -> None:
         """Make variables of arrays."""
         super().__init__()
-        self.num_partitions, self.dim = partitions.centroids.shape
-        self.num_places = partitions.rows.size
-        self._centroids = _variable(partitions.centroids, "centroids")
+        self.num_partitions, self.num_places = len(partitions.centroids), partitions.rows.size
+        self._mean = _variable(blocks.axes.mean, "mean")
+        self._directions = _variable(blocks.axes.directions, "directions")
+        self._centroids = _variable(blocks.axes.turned(partitions.centroids), "centroids")
         self._spreads = _variable(SPREAD * partitions.spreads, "spreads")
         self._starts = _variable(partitions.starts, "starts")
         self._rows = _variable(partitions.rows, "rows")
@@ -47,7 +49,8 @@ class PartitionScan(tf.Module):
 
     def blocks(self) -> Blocks:
         """What was laid out, as arrays: it is kept here only."""
-        return Blocks(codes=self._codes.numpy(), scales=self._scales.numpy())
+        axes = Axes(mean=self._mean.numpy(), directions=self._directions.numpy())
+        return Blocks(codes=self._codes.numpy(), scales=self._scales.numpy(), axes=axes)
 
     def follow(self, partitions: Partitions) -> None:
         """Take over that some places hold no candidate any more; nothing else may differ."""
@@ -82,7 +85,7 @@ class PartitionScan(tf.Module):
         c is the centroid and s its candidates' spread; a partition that was made of two clusters has its centroid
         between them, and would be overlooked without the second term.
         """
-        return tf.linalg.matvec(self._centroids, query_D) + tf.norm(query_D) * self._spreads
+        return tf.linalg.matvec(self._centroids, self._turned(query_D)) + tf.norm(query_D) * self._spreads
 
     def some(self, query_D: tf.Tensor, number: tf.Tensor, num_wanted: tf.Tensor) -> Scored:
         """Score the candidates of the partitions that promise most [S].
@@ -97,19 +100,23 @@ class PartitionScan(tf.Module):
         enough = 1 + tf.searchsorted(tf.cumsum(tf.gather(self._sizes, best)), [num_wanted])[0]
         best = best[: tf.maximum(number, enough)]
         blocks = tf.ragged.range(tf.gather(self._starts, best), tf.gather(self._starts, best + 1)).flat_values
-        codes_SD = tf.reshape(tf.gather(self._codes, blocks), [-1, self.dim])
-        scores_S = tf.linalg.matvec(tf.cast(codes_SD, tf.float32), query_D * self._scales)
+        codes_SC = tf.reshape(tf.gather(self._codes, blocks), [-1, self._scales.shape[0]])
+        scores_S = tf.linalg.matvec(tf.cast(codes_SC, tf.float32), self._turned(query_D) * self._scales)
         return tf.reshape(tf.gather(self._rows, blocks), [-1]), scores_S
 
     def every(self, query_D: tf.Tensor) -> Scored:
         """Score all candidates [S]."""
-        return tf.reshape(self._rows, [-1]), products(self._codes, query_D * self._scales)
+        return tf.reshape(self._rows, [-1]), products(self._codes, self._turned(query_D) * self._scales)
+
+    def _turned(self, query_D: tf.Tensor) -> tf.Tensor:
+        """A query along the axes of the codes [C]; their mean moves all of its scores alike, and is left out."""
+        return tf.linalg.matvec(self._directions, query_D, transpose_a=True)
 
 
 def proposals(
     scan: PartitionScan, queries_BD: tf.Tensor, depth: tf.Tensor, searched: tf.Tensor, allowed_N: tf.Tensor | None
 ) -> Scored:
-    """The best candidates of each query by rough scores, in no order [B, C = depth]; arguments as of the methods."""
+    """The best candidates of each query by rough scores, in no order [B, M = depth]; arguments as of the methods."""
     number = scan.to_search(searched, depth, allowed_N)
 
     def propose(query_D: tf.Tensor) -> Scored:
@@ -117,8 +124,8 @@ def proposals(
         return best(scored, depth, allowed_N)
 
     def propose_one() -> Scored:
-        rows_C, scores_C = propose(queries_BD[0])
-        return rows_C[None], scores_C[None]
+        rows_M, scores_M = propose(queries_BD[0])
+        return rows_M[None], scores_M[None]
 
     specs = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
     # A loop of one costs a sixth of a millisecond, a tenth of the whole search.
@@ -130,17 +137,17 @@ def proposals(
 
 
 def best(scored: Scored, depth: tf.Tensor, allowed_N: tf.Tensor | None) -> Scored:
-    """Keep the best `depth` of what is scored and allowed, in no order; -1 and -inf where fewer are [C = depth]."""
+    """Keep the best `depth` of what is scored and allowed, in no order; -1 and -inf where fewer are [M = depth]."""
     rows_S, scores_S = scored
     counts_S = rows_S >= 0
     if allowed_N is not None:
         counts_S &= tf.gather(allowed_N, tf.maximum(rows_S, 0))
     scores_S = tf.where(counts_S, scores_S, -math.inf)
     num_kept = tf.minimum(depth, tf.size(scores_S))
-    scores_C, at_C = tf.math.top_k(scores_S, num_kept, sorted=False)
-    rows_C = tf.where(scores_C > -math.inf, tf.gather(rows_S, at_C), -1)
+    scores_M, at_M = tf.math.top_k(scores_S, num_kept, sorted=False)
+    rows_M = tf.where(scores_M > -math.inf, tf.gather(rows_S, at_M), -1)
     missing = [[0, depth - num_kept]]
-    return tf.pad(rows_C, missing, constant_values=-1), tf.pad(scores_C, missing, constant_values=-math.inf)
+    return tf.pad(rows_M, missing, constant_values=-1), tf.pad(scores_M, missing, constant_values=-math.inf)
 
 
 def _sizes(partitions: Partitions) -> np.ndarray[Any, Any]:

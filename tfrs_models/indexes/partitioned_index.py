@@ -16,11 +16,13 @@ import tensorflow as tf
 
 from retrieval_contract import config
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
+from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.indexes.stored import StoredVectors
 from tfrs_models.indexes.partition_blocks import Blocks
 from tfrs_models.indexes.partition_scan import PartitionScan, Scored, proposals
 from tfrs_models.indexes.partitions import Partitions, partition
+from tfrs_models.indexes.principal_axes import Axes
 
 FILE = "partitioned.npz"
 LEAST_PER_ROOT, MOST_PER_ROOT, ROWS_EACH = 4, 8, 64
@@ -42,9 +44,17 @@ def num_searched(settings: config.Index, partitions: int) -> int:
 
 
 def structure(values_ND: Float32Array, settings: config.Index) -> tuple[Partitions, Blocks]:
-    """Partition candidates and lay them out."""
+    """Partition candidates and lay them out.
+
+    Raises:
+        UserError: only a part of the variance is to be kept, and no vectors to score by.
+    """
+    if settings.partitioned_variance < 1 and settings.store == "none":
+        what = f"scores along a part of the axes are no inner products: share {settings.partitioned_variance}"
+        raise UserError(what, where="index.partitioned_variance", todo="keep vectors (index.store), or set it to 1")
     partitions = partition(values_ND, num_partitions(settings, len(values_ND)))
-    return partitions, Blocks.of(values_ND, partitions, settings.partitioned_storage)
+    axes = Axes.principal(values_ND, settings.partitioned_variance)
+    return partitions, Blocks.of(values_ND, partitions, settings.partitioned_storage, axes)
 
 
 @final
@@ -94,13 +104,15 @@ class PartitionedIndex(Index):
         codes = blocks.codes
         # NumPy's format knows no bfloat16.
         raw = codes.view(np.uint16) if codes.dtype.itemsize == 2 else codes
-        np.savez(folder / FILE, **_fields(self._partitions), codes=raw, scales=blocks.scales)
+        laid_out = {"codes": raw, "scales": blocks.scales, **_fields(blocks.axes)}
+        np.savez(folder / FILE, **_fields(self._partitions), **laid_out)
 
     def _load(self, folder: Path) -> None:
         with np.load(folder / FILE, allow_pickle=False) as file:
             arrays = dict(file)
         codes = arrays.pop("codes").view(tf.as_dtype(self.settings.partitioned_storage).as_numpy_dtype)
-        blocks = Blocks(codes=codes, scales=arrays.pop("scales"))
+        axes = Axes(mean=arrays.pop("mean"), directions=arrays.pop("directions"))
+        blocks = Blocks(codes=codes, scales=arrays.pop("scales"), axes=axes)
         self._take(Partitions(**arrays), blocks)
 
     def _take(self, partitions: Partitions, blocks: Blocks) -> None:
@@ -114,6 +126,6 @@ class PartitionedIndex(Index):
         return {"tensorflow": importlib.metadata.version("tensorflow")}
 
 
-def _fields(partitions: Partitions) -> dict[str, Any]:
+def _fields(arrays: Partitions | Axes) -> dict[str, Any]:
     """Arrays by name; `dataclasses.asdict` would copy them."""
-    return {field.name: getattr(partitions, field.name) for field in dataclasses.fields(partitions)}
+    return {field.name: getattr(arrays, field.name) for field in dataclasses.fields(arrays)}

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from retrieval_contract import config
+from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.conformance import IndexConformance
 from retrieval_contract.indexes.planted import DIGEST, clustered, vectors_of
 from tfrs_models.indexes.partitioned_index import PartitionedIndex, num_partitions, num_searched
@@ -57,3 +58,23 @@ def test_what_is_forgotten_is_proposed_no_more_and_what_is_masked_is_not_propose
     assert index.forget(np.unique(best[:, ::2]).astype(np.int32))
     proposed = index._propose(queries, 20, None).rows
     assert not np.isin(proposed, best[:, ::2]).any() and np.isin(best[:, 1::2], proposed).mean() > 0.9
+
+
+def test_few_axes_choose_nearly_as_all_do_and_scores_stay_exact():
+    values, queries = clustered(6_000, 20, dim=32)
+    flat = values @ np.diag(np.r_[np.ones(8), np.full(24, 0.05)]).astype(np.float32)
+    settings = {"partitioned_searched": 40, "store": "float32"}
+    each = [_settings(partitioned_variance=share, **settings) for share in (1, 0.95)]
+    whole, few = (PartitionedIndex.build(vectors_of(flat), own) for own in each)
+    assert few.num_bytes < whole.num_bytes - 16 * 6_000, "codes of 8 dimensions and not of 32"
+    tops = [index.search(queries, 10, weights_digest=index.weights_digest) for index in (whole, few)]
+    both = [len(set(a.tolist()) & set(b.tolist())) for a, b in zip(tops[0].rows, tops[1].rows, strict=True)]
+    assert np.mean(both) > 9.5
+    scores = np.take_along_axis(queries @ flat.T, tops[1].rows.astype(np.int64), 1)
+    np.testing.assert_allclose(tops[1].scores, scores, rtol=1e-4)
+
+
+def test_few_axes_need_vectors_to_score_by():
+    values, _ = clustered(300, 1)
+    with pytest.raises(UserError, match="partitioned_variance"):
+        PartitionedIndex.build(vectors_of(values), _settings(partitioned_variance=0.9, store="none"))
