@@ -80,8 +80,9 @@ def draw_rows(num_rows: int, batch_size: int, *, seed: int) -> Array:
 def bytes_needed(num_rows: int, optimizer: str, *, num_models: int) -> int:
     """Memory at the most of some models with both tables and their slots.
 
-    While they are built, the arrays that they start from are held, and half of them once more on their way; while they
-    train, stock PyTorch makes a gradient as large as its tables, which is less.
+    While they are built, the arrays that they start from are held, and half of them once more on their way. Stock models
+    make a gradient as large as their tables; without it counted, ours and stock TFRS by SGD with 10 million rows were
+    ended by the system with 21 GB free.
 
     Args:
         num_rows: of each table.
@@ -89,7 +90,8 @@ def bytes_needed(num_rows: int, optimizer: str, *, num_models: int) -> int:
         num_models: held at once.
     """
     tables = 2 * num_rows * WIDTHS[0] * 4
-    return SPARE_BYTES + tables * num_models * (1 + SLOTS[optimizer]) + tables * 3 // 2
+    stock_gradients = tables * (num_models - 1)
+    return SPARE_BYTES + tables * num_models * (1 + SLOTS[optimizer]) + tables * 3 // 2 + stock_gradients
 
 
 def bytes_free() -> int:
