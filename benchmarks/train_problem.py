@@ -80,9 +80,9 @@ def draw_rows(num_rows: int, batch_size: int, *, seed: int) -> Array:
 def bytes_needed(num_rows: int, optimizer: str, *, num_models: int) -> int:
     """Memory at the most of some models with both tables and their slots.
 
-    While they are built, the arrays that they start from are held, and half of them once more on their way. Stock models
-    make a gradient as large as their tables; without it counted, ours and stock TFRS by SGD with 10 million rows were
-    ended by the system with 21 GB free.
+    While they are built, the arrays that they start from are held, and half of them once more on their way. Stock
+    models make a gradient as large as their tables; without it counted, ours and stock TFRS by SGD with 10 million rows
+    were ended by the system with 21 GB free.
 
     Args:
         num_rows: of each table.
