@@ -102,7 +102,8 @@ def _budgets(name: str, found: Sequence[Found]) -> str:
     rows: list[list[str]] = []
     for gigabytes in GIGABYTES:
         affordable = [each for each in found if each.line["bytes"] <= 1e3 * gigabytes]
-        best = max(affordable, key=Found.mean, default=None)
+        # Of what finds as much, the one of fewest bytes.
+        best = max(affordable, key=lambda each: (round(each.mean(), 4), -each.line["bytes"]), default=None)
         if best is not None and (not rows or best.name != rows[-1][3]):
             rows.append([f"{gigabytes:g}", f"{best.line['bytes']:g}", best.says(), best.name])
     head = ["GB for a million vectors", "bytes a vector", "most recall@100", "by"]
