@@ -35,6 +35,8 @@ LEAST_RECALL = 0.98
 SAMPLE_SECONDS = 1.0
 KINDS: Mapping[str, Mapping[str, int]] = {"plain": {"k": 10, "excluded": 0}, "excluding": {"k": 100, "excluded": 50}}
 CONNECTIONS = 4
+WAIT_MS = 1.0
+"""The server's default."""
 PACED_CONNECTIONS = 64
 """So many that they wait far longer than they are answered, as users do."""
 LUA = """
@@ -155,7 +157,7 @@ def measure(served: Served, kind: str, flags: argparse.Namespace) -> list[dict[s
             figures = load(address, sent, connections=connections, seconds=flags.seconds, rate=rate)
             cpu = served.cpu_seconds() - cpu
         settings = {"kind": kind, "way": way, "backend": served.backend, "candidates": len(ids), **KINDS[kind]}
-        settings |= {"connections": connections, "rate": rate, "seconds": flags.seconds}
+        settings |= {"connections": connections, "rate": rate, "seconds": flags.seconds, "wait_ms": flags.wait_ms}
         times = record.Times(wall=[figures["seconds"]], cpu=[cpu])
         case = f"{served.backend}, {len(ids):,} candidates, {kind}, {way}"
         beside = {"recall": found, "resident_bytes": memory.samples, **figures}
@@ -189,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kind", choices=tuple(KINDS), action="append", help="of requests; both by default")
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="of the closed load")
     parser.add_argument("--rate", type=float, default=530.0, help="a second, of the paced load, were answers immediate")
+    parser.add_argument("--wait_ms", type=float, default=WAIT_MS, help="for others to share a batch with")
     parser.add_argument("--seconds", type=int, help="of each load; 3,600 shows whether memory grows")
     flags = parser.parse_args(arguments)
     flags.seconds = flags.seconds or (3 if flags.quick else 20)
@@ -196,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(str(UserError("no load generator", where="wrk", todo="install it (Debian: apt install wrk)")))
     problem = problem_of(flags.candidates or (20_000 if flags.quick else 1_000_000))
     figures: dict[str, Any] = {}
-    with Served(problem, flags.backend) as served:
+    with Served(problem, flags.backend, wait_ms=flags.wait_ms) as served:
         for kind in flags.kind or KINDS:
             lines = measure(served, kind, flags)
             record.append(flags.results / f"{NAME}.jsonl", lines)

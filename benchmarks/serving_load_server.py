@@ -1,6 +1,6 @@
 """The server that `benchmarks.serving_load` loads, in a process of its own.
 
-    python -m benchmarks.serving_load_server BACKEND CANDIDATES
+    python -m benchmarks.serving_load_server BACKEND CANDIDATES WAIT_MS
 
 prints its port when it answers. Both processes draw the same vectors from the same seed.
 """
@@ -39,15 +39,17 @@ def problem_of(num_candidates: int) -> Problem:
 class Served:
     """A running server; leaving it ends it."""
 
-    def __init__(self, problem: Problem, backend: str) -> None:
+    def __init__(self, problem: Problem, backend: str, *, wait_ms: float) -> None:
         """Start the process and wait until it answers.
 
         Args:
             problem: from `problem_of`.
             backend: of its index.
+            wait_ms: for others to share a batch with.
         """
         self.problem, self.backend = problem, backend
-        words = [sys.executable, "-m", "benchmarks.serving_load_server", backend, str(len(problem.asked.vectors.ids))]
+        words = [sys.executable, "-m", "benchmarks.serving_load_server", backend]
+        words += [str(len(problem.asked.vectors.ids)), str(wait_ms)]
         # Log lines cost what they cost in real life; nobody reads them here.
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None, "a pipe"
@@ -106,7 +108,7 @@ def main() -> None:
     del vectors, drawn
     logs.log_to_stderr()
     settle(())
-    limits = Limits()
+    limits = Limits(wait_ms=float(sys.argv[3]))
     service = Service(MODEL, Serving(Version(number=1, model=model)), limits)
     with bound_socket("127.0.0.1", 0) as listening:
         print(listening.getsockname()[1], flush=True)
