@@ -40,14 +40,14 @@ parity: $(READY) ## the parity ladder, trained quality on MovieLens 100K (rung 7
 	$(BIN)/python -m pytest parity_tests -m "quality or not quality"
 
 # What takes longer than that is run by hand: `negatives` without --quick, `quality`, `serving_latency` with a million
-# candidates, every preset, and whatever a script keeps for --full.
+# candidates, `serving_load`, every preset, the second data set of `sweeps`, and whatever a script keeps for --full.
 bench: $(READY) ## every benchmark in under 40 minutes on 2 cores: raw lines under benchmarks/results, then the report
 	$(BENCH).evaluation_speed
 	$(BENCH).train_throughput
 	$(BENCH).index_frontier
 	$(BENCH).compression
 	$(BENCH).scale
-	$(BENCH).sweeps
+	$(BENCH).sweeps --dataset=ml-100k
 	$(BENCH).presets --preset=simulated --preset=movielens_100k
 	$(BENCH).input_pipeline --quick
 	$(BENCH).serving_latency --quick

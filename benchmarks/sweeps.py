@@ -138,11 +138,11 @@ def measure(dataset: str, point: Point, prepared: PreparedData) -> dict[str, Any
     )
 
 
-def present() -> list[str]:
-    """Data sets that are there; the absent are named on stderr."""
+def present(wanted: Sequence[str]) -> list[str]:
+    """Data sets that are there, of those wanted; the absent are named on stderr."""
     found = []
-    for dataset, preset in DATASETS.items():
-        source = PRESETS[preset]().source
+    for dataset in wanted:
+        source = PRESETS[DATASETS[dataset]]().source
         assert isinstance(source, c.FilesSource)
         path = shared() / dataset / source.interactions
         if path.is_file():
@@ -157,9 +157,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few points on simulated data")
     parser.add_argument("--results", type=Path, default=record.RESULTS)
+    parser.add_argument("--dataset", choices=tuple(DATASETS), action="append", help="both by default")
     flags = parser.parse_args(arguments)
     best: dict[str, Any] = {}
-    for dataset in [SIMULATED] if flags.quick else present():
+    for dataset in [SIMULATED] if flags.quick else present(flags.dataset or tuple(DATASETS)):
         prepared = prepare(run_config(dataset, REFERENCE))
         recalls = {}
         for point in points(*((QUICK, QUICK_EXAMPLES) if flags.quick else (SWEEPS, EXAMPLES))):

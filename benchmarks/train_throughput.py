@@ -45,7 +45,7 @@ RUNS = (
     *((HUGE, optimizer) for optimizer in ("adam", "adagrad", "sgd")),
 )
 """Rows and optimisers that ours are compared with others at, most telling first."""
-FAMILY_SECONDS, QUICK_FAMILY_SECONDS = 8, 3
+FAMILY_SECONDS, QUICK_FAMILY_SECONDS = 6, 3
 """Of turns, in each process that compares."""
 Key = TypeVar("Key", int, str)
 """What tells the trainers apart that take turns: rows of their tables, or a name."""
