@@ -26,6 +26,7 @@ FILES_OF_ONE_STACK: Mapping[str, str] = {
             "tfrs_models/indexes/partitioned_index.py",
             "tfrs_models/indexes/partitioned_search.py",
             "tfrs_models/indexes/partitions.py",
+            "tfrs_models/indexes/principal_axes.py",
             "tfrs_models/indexes/products.py",
         ),
         "search in plain TensorFlow operations, which an export needs where FAISS is not; PyTorch has FAISS",
@@ -149,6 +150,7 @@ NUMPY_ROOMS: Mapping[str, str] = {
     "indexes/partition_scan.py": "arrays become variables once, when the search is made",
     "indexes/partitioned_index.py": "vectors have left the framework before an index sees them",
     "indexes/partitions.py": "vectors have left the framework before an index sees them",
+    "indexes/principal_axes.py": "vectors have left the framework before an index sees them",
 }
 BANNED_FILE_NAMES = {"utils", "helpers", "common", "misc", "core"}
 TOLERANCE_ARGUMENTS = {"rtol", "atol", "rel", "abs"}
