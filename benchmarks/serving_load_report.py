@@ -40,7 +40,18 @@ def _method(lines: Sequence[Line]) -> str:
 
 
 def _table(lines: Sequence[Line]) -> str:
-    head = ["candidates", "index", "k", "excluded", "load", "connections", "recall", "requests a second", "refused"]
+    head = [
+        "candidates",
+        "index",
+        "k",
+        "excluded",
+        "load",
+        "connections",
+        "may wait, ms",
+        "recall",
+        "requests a second",
+        "refused",
+    ]
     head += [*(f"{name}, ms" for name in PERCENTILES), "server's CPU ms a request", "MB, first and last quarter"]
     return table(head, [_row(line) for line in lines])
 
@@ -54,6 +65,7 @@ def _row(line: Line) -> list[str]:
         str(settings["excluded"]),
         f"{WAYS[settings['way']]}, {settings['seconds']:,} s",
         str(settings["connections"]),
+        f"{wait(line):g}",
         f"{line['recall']:.4f}",
         f"{rate(line):,.0f}",
         f"{line['errors']:,}",
@@ -61,6 +73,11 @@ def _row(line: Line) -> list[str]:
         f"{1e3 * line['cpu_seconds'][0] / line['requests']:.2f}",
         f"{quarters(line)[0]:,.0f}, {quarters(line)[1]:,.0f}",
     ]
+
+
+def wait(line: Line) -> float:
+    """Milliseconds that a request may wait for others to share a batch with; the first lines were of the default."""
+    return float(line["settings"].get("wait_ms", 1.0))
 
 
 def rate(line: Line) -> float:
@@ -105,9 +122,10 @@ def readme_rows(lines: Sequence[Line]) -> list[tuple[str, str, str]]:
     said = []
     for line in (line for line in paced if line["settings"]["candidates"] == size):
         settings = line["settings"]
+        p50, p99 = line["ms"]["p50"], line["ms"]["p99"]
         said.append(
-            f"k {settings['k']} with {settings['excluded']} excluded at recall {line['recall']:.3f}: {rate(line):,.0f} "
-            f"a second, p50 {line['ms']['p50']:.1f} ms, p99 {line['ms']['p99']:.1f} ms"
+            f"k {settings['k']} with {settings['excluded']} excluded at recall {line['recall']:.3f}, {wait(line):g} ms "
+            f"to share a batch: {rate(line):,.0f} a second, p50 {p50:.1f} ms, p99 {p99:.1f} ms"
         )
     index = NAMES[paced[-1]["settings"]["backend"]]
     question = f"requests over HTTP, {size:,} candidates behind {index}, `wrk` on the same cores"

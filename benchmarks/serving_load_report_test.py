@@ -16,7 +16,7 @@ def line(way, seconds, *, candidates=1_000, samples=(5e6, 5e6, 5e6, 9e6)):
 
 def test_a_short_load_has_rates_and_no_word_on_memory(tmp_path):
     text = serving_load_report.section([line("closed", 2.0)], tmp_path)
-    assert "| 0.9900 | 500 | 2 | 1.00 | 2.00 | 3.25 | 4.00 | 1.00 | 5, 9 |" in text
+    assert "| 1 | 0.9900 | 500 | 2 | 1.00 | 2.00 | 3.25 | 4.00 | 1.00 | 5, 9 |" in text
     assert "minutes" not in text and not list(tmp_path.iterdir())
 
 
@@ -30,5 +30,5 @@ def test_the_readme_quotes_the_paced_load_of_the_largest_catalogue():
     lines = [line("closed", 2.0, candidates=9_000), line("paced", 2.0), line("paced", 4.0, candidates=9_000)]
     ((question, _, figure),) = serving_load_report.readme_rows(lines)
     assert "9,000 candidates behind ScaNN" in question
-    assert figure == "k 10 with 0 excluded at recall 0.990: 250 a second, p50 1.0 ms, p99 3.2 ms"
+    assert figure == "k 10 with 0 excluded at recall 0.990, 1 ms to share a batch: 250 a second, p50 1.0 ms, p99 3.2 ms"
     assert serving_load_report.readme_rows(lines[:1]) == []
