@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from retrieval_contract.arrays import Float32Array, Int64Array
 from retrieval_contract.data.prepare import Part, PreparedData
 from retrieval_contract.data.sources.raw import Truth
+from retrieval_contract.evaluation.counting import within
 from retrieval_contract.evaluation.scorers import FunctionScorer, Scorer
 from retrieval_contract.evaluation.threads import one_core_blas
 
@@ -143,7 +144,7 @@ def _nearest(similarities: scipy.sparse.csr_matrix, first_row: int) -> scipy.spa
     order = np.lexsort((column, -value, row))
     row, column, value = row[order], column[order], value[order]
     counts = np.bincount(row, minlength=similarities.shape[0])
-    near = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) < NEIGHBOURS
+    near = within(counts) < NEIGHBOURS
     return scipy.sparse.csr_matrix((value[near], (row[near], column[near])), shape=similarities.shape)
 
 

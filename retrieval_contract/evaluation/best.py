@@ -7,7 +7,7 @@ results, P pairs of query and candidate.
 import numpy as np
 
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array
-from retrieval_contract.evaluation.counting import count_true
+from retrieval_contract.evaluation.counting import count_true, within
 from retrieval_contract.evaluation.scorers import Scorer
 
 MOST_TOGETHER = 2_000_000
@@ -70,9 +70,8 @@ def _sort(
     """Order the possible candidates, and keep the best K [B, K]."""
     at = np.repeat(np.arange(len(positions)), num_possible_B)
     rows = np.flatnonzero(room_BW) - at * room_BW.shape[1]
-    within = np.arange(len(at)) - np.repeat(np.cumsum(num_possible_B) - num_possible_B, num_possible_B)
     keys_BM = np.full((len(positions), num_possible_B.max()), NOBODY)
-    keys_BM[at, within] = _keys(scores_BN[at, rows], rows)
+    keys_BM[at, within(num_possible_B)] = _keys(scores_BN[at, rows], rows)
     keys_BM.sort(axis=1)
     if margins_B.any():
         _settle(scorer, positions, scores_BN, margins_B, keys_BM)
@@ -96,7 +95,7 @@ def order_exactly(at_P: Int64Array, rows_P: Int64Array, exact_P: Float32Array, k
     """
     counts_B = np.bincount(at_P, minlength=num_queries)
     keys_BM = np.full((num_queries, max(k, counts_B.max(initial=0))), NOBODY)
-    keys_BM[at_P, np.arange(len(at_P)) - np.repeat(np.cumsum(counts_B) - counts_B, counts_B)] = _keys(exact_P, rows_P)
+    keys_BM[at_P, within(counts_B)] = _keys(exact_P, rows_P)
     keys_BM.sort(axis=1)
     return np.where(keys_BM[:, :k] == NOBODY, -1, _rows(keys_BM[:, :k])).astype(np.int32)
 
@@ -114,9 +113,9 @@ def _settle(
     unsettled_BM = np.zeros(keys_BM.shape, np.bool_)
     unsettled_BM[:, :-1] = close_BM
     unsettled_BM[:, 1:] |= close_BM
-    at, within = np.nonzero(unsettled_BM)
-    rows = rows_BM[at, within]
-    keys_BM[at, within] = _keys(scorer.exact(positions[at], rows, rough_BM[at, within]), rows)
+    at, places = np.nonzero(unsettled_BM)
+    rows = rows_BM[at, places]
+    keys_BM[at, places] = _keys(scorer.exact(positions[at], rows, rough_BM[at, places]), rows)
     touched = np.unique(at)
     keys_BM[touched] = np.sort(keys_BM[touched], axis=1)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from retrieval_contract.evaluation.best import lower_bound
+from retrieval_contract.evaluation.counting import within
 from retrieval_contract.evaluation.marks import Marks, Pairs
 
 LEAST = np.finfo(np.float32).min
@@ -91,14 +92,8 @@ class BestOfTiles:
         """Say which pairs [P] are the best K of their query so far by exact score and row."""
         order = np.lexsort((rows_P, -self._exact(at_P, rows_P, scores_P), at_P))
         kept_P = np.zeros(len(at_P), np.bool_)
-        kept_P[order[_within(at_P) < self._k]] = True
+        kept_P[order[within(np.bincount(at_P)) < self._k]] = True
         return kept_P
-
-
-def _within(at_P: NDArray[np.integer]) -> Int64Array:
-    """Number each pair within its place, of places that ascend [P]."""
-    counts = np.bincount(at_P)
-    return np.arange(len(at_P)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _kth(at_P: Int64Array, scores_P: Float32Array, k: int, num_queries: int) -> Float32Array:
@@ -107,7 +102,7 @@ def _kth(at_P: Int64Array, scores_P: Float32Array, k: int, num_queries: int) -> 
     if num_held < k:
         return np.full(num_queries, -np.inf, np.float32)
     scores_BM = np.full((num_queries, num_held), -np.inf, np.float32)
-    scores_BM[at_P, _within(at_P)] = scores_P
+    scores_BM[at_P, within(np.bincount(at_P))] = scores_P
     return np.partition(scores_BM, num_held - k, axis=1)[:, num_held - k]
 
 
@@ -115,5 +110,5 @@ def padded(at_P: NDArray[np.integer], rows_P: NDArray[np.integer], num_queries: 
     """Candidate rows of places that ascend, a query in each row [B, M], filled with -1."""
     width = int(np.bincount(at_P, minlength=1).max(initial=1))
     rows_BM = np.full((num_queries, max(1, width)), -1, np.int32)
-    rows_BM[at_P, _within(at_P)] = rows_P
+    rows_BM[at_P, within(np.bincount(at_P))] = rows_P
     return rows_BM

@@ -1,6 +1,6 @@
-"""Count True along rows of a comparison, eight at a time.
+"""Count True along rows of a comparison, eight at a time; number what stands in groups.
 
-Letters: B queries of a block, N candidates, W bytes of a padded row.
+Letters: B queries of a block, N candidates, W bytes of a padded row, G groups, P places.
 """
 
 import numpy as np
@@ -30,3 +30,9 @@ def count_true(room_BW: BoolArray) -> Int64Array:
     group = words if words <= WORDS_IN_ONE else WORDS_IN_MANY
     sums = np.add.reduce(room_BW.view(np.uint64).reshape(len(room_BW), words // group, group), axis=2)
     return sums.view(np.uint8).sum(axis=1, dtype=np.int64)
+
+
+def within(counts_G: Int64Array) -> Int64Array:
+    """Number the places of groups that stand one after the other, each from 0 [P]."""
+    starts_G = np.cumsum(counts_G) - counts_G
+    return np.arange(counts_G.sum()) - np.repeat(starts_G, counts_G)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval_contract.arrays import BoolArray, Int32Array, Int64Array
+from retrieval_contract.evaluation.counting import within
 
 Float64Array = NDArray[np.float64]
 
@@ -45,7 +46,7 @@ class RelevantRanks:
     @property
     def nth(self) -> Int64Array:
         """Place of each rank among its query's, from 1 [R]."""
-        return np.arange(len(self.ranks)) - np.repeat(np.cumsum(self.counts) - self.counts, self.counts) + 1
+        return within(self.counts) + 1
 
     def hits(self, k: int) -> Float64Array:
         """Relevant candidates among the best K [Q]."""

@@ -16,7 +16,7 @@ import scipy.sparse
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from retrieval_contract.errors import UserError
 from retrieval_contract.evaluation.best import best_rows
-from retrieval_contract.evaluation.counting import count_true, countable
+from retrieval_contract.evaluation.counting import count_true, countable, within
 from retrieval_contract.evaluation.scorers import Scorer, VectorScorer
 from retrieval_contract.evaluation.threads import in_threads, num_threads
 from retrieval_contract.evaluation.tiled_ranking import TiledRanking
@@ -117,8 +117,7 @@ def stored_places(matrix: scipy.sparse.csr_matrix, positions: Int64Array) -> tup
     """Places that a sparse matrix stores in some of its rows: (0 to B - 1, column), each [P]."""
     starts, counts = matrix.indptr[positions], np.diff(matrix.indptr)[positions]
     at = np.repeat(np.arange(len(positions)), counts)
-    within = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return at, matrix.indices[starts[at] + within]
+    return at, matrix.indices[starts[at] + within(counts)]
 
 
 def _rank_block(

@@ -41,14 +41,8 @@ def inner_products(stored: StoredVectors, queries_BD: Float32Array, rows_BM: Int
         Scores [B, M], -inf where the row is -1.
     """
     scores_BM = np.full(rows_BM.shape, -np.inf, np.float32)
-    places_P, columns_P = np.nonzero(rows_BM >= 0)
-    num_pairs = max(1, CHUNK_BYTES // (8 * queries_BD.shape[1]))
-    for start in range(0, len(places_P), num_pairs):
-        at, column = places_P[start : start + num_pairs], columns_P[start : start + num_pairs]
-        # A copy of the one query for each candidate would cost more than all else; the numbers are the same without.
-        query_PD = (queries_BD if len(queries_BD) == 1 else queries_BD[at]).astype(np.float64)
-        candidate_PD = stored.take(rows_BM[at, column]).astype(np.float64)
-        scores_BM[at, column] = np.einsum("pd,pd->p", query_PD, candidate_PD)
+    at_P, columns_P = np.nonzero(rows_BM >= 0)
+    scores_BM[at_P, columns_P] = stored.scores(queries_BD, at_P, rows_BM[at_P, columns_P])
     return scores_BM
 
 

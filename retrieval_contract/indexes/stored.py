@@ -5,7 +5,7 @@ float16  rounded to 11 bits, 2 D bytes
 int8     rounded to 255 steps between -1 and 1 times the row's largest number, D + 4 bytes
 none     nothing: scores and their order are the structure's own
 
-Letters: N candidates, B queries, D width, M rows taken.
+Letters: N candidates, B queries, D width, M rows taken, P pairs of query and candidate.
 """
 
 from pathlib import Path
@@ -22,6 +22,8 @@ STEPS = 127
 """Largest code of int8; -128 is not used, so that codes are symmetric."""
 BLOCK = 65_536
 """Rows decoded at a time where all are looked at."""
+CHUNK_BYTES = 64_000_000
+"""Bound on each temporary array of pairs."""
 CODES, SCALES = "stored.npy", "scales.npy"
 
 
@@ -108,6 +110,23 @@ class StoredVectors:
     def products_into(self, queries_BD: Float32Array, rows: slice, scores_BT: Float32Array) -> None:
         """Float32 matrix products with some of the vectors, written into an array [B, T]: rough scores."""
         np.matmul(queries_BD, self._decoded(rows).T, out=scores_BT)
+
+    def scores(self, queries_BD: Float32Array, at_P: Int64Array, rows_P: Int32Array | Int64Array) -> Float32Array:
+        """Exact scores of pairs: inner products in float64, rounded to float32.
+
+        Args:
+            queries_BD: query vectors.
+            at_P: place of each pair's query among them.
+            rows_P: its candidate.
+        """
+        scores_P = np.empty(len(rows_P), np.float32)
+        num_pairs = max(1, CHUNK_BYTES // (8 * self.dim))
+        for start in range(0, len(rows_P), num_pairs):
+            part = slice(start, start + num_pairs)
+            # A copy of the one query for each candidate would cost more than all else, and change no number.
+            query_PD = (queries_BD if len(queries_BD) == 1 else queries_BD[at_P[part]]).astype(np.float64)
+            scores_P[part] = np.einsum("pd,pd->p", query_PD, self.take(rows_P[part]).astype(np.float64))
+        return scores_P
 
     def arrays(self) -> tuple[NDArray[Any], Float32Array | None]:
         """The codes [N, D], and of int8 what a code of 1 means in each row [N]: for a graph that decodes by itself."""

@@ -61,3 +61,16 @@ def test_vectors_given_are_not_written():
     with pytest.raises(ValueError, match="read-only"):
         StoredVectors.keep(values, "float32").all()[0] = 1
     np.testing.assert_array_equal(values, VALUES)
+
+
+@pytest.mark.parametrize("num_queries", [1, 3])
+@pytest.mark.parametrize("chunk_bytes", [1, 5 * 8 * 8, 10**6])
+def test_pairs_are_scored_in_float64_however_few_at_a_time(num_queries, chunk_bytes, monkeypatch):
+    monkeypatch.setattr(stored, "CHUNK_BYTES", chunk_bytes)
+    draw = np.random.default_rng(1)
+    queries = draw.standard_normal((num_queries, 8)).astype(np.float32)
+    at, rows = draw.integers(num_queries, size=17), draw.integers(50, size=17)
+    expected = (queries[at].astype(np.float64) * VALUES[rows]).sum(axis=1)
+    np.testing.assert_array_equal(
+        StoredVectors.keep(VALUES, "float32").scores(queries, at, rows), expected.astype("f4")
+    )

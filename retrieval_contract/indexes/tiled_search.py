@@ -40,8 +40,7 @@ def possible_in_tiles(
             scores_BT[:, ~allowed_N[rows]] = -np.inf
 
     def exact(at_P: Int64Array, rows_P: Int64Array, rough_P: Float32Array) -> Float32Array:
-        queries_PD, candidates_PD = queries_BD[at_P].astype(np.float64), stored.take(rows_P).astype(np.float64)
-        return np.einsum("pd,pd->p", queries_PD, candidates_PD).astype(np.float32)
+        return stored.scores(queries_BD, at_P, rows_P)
 
     best = BestOfTiles(k, margin_B, exact, CANDIDATES)
     for first, scores_BT in each_tile(fill, len(queries_BD), stored.size, (excluded.places, excluded.rows)):
