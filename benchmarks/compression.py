@@ -24,10 +24,11 @@ import numpy as np
 
 from benchmarks import index_datasets, index_faiss, record
 from benchmarks.compression_codes import Code, codes
-from benchmarks.index_datasets import Dataset
-from benchmarks.index_measuring import AT, LEAST_EXACT, K, num_cores
-from benchmarks.index_neighbours import packed, packed_truth, recalls
+from benchmarks.index_datasets import Dataset, truth_line
+from benchmarks.index_measuring import AT, LEAST_EXACT, K
+from benchmarks.index_neighbours import packed, recalls, refuse_repeats
 from benchmarks.index_structures import Built, built, threads, wait_patiently
+from benchmarks.record import num_cores
 from benchmarks.serving_contestants import load_frameworks
 from retrieval_contract.arrays import Float32Array, Int32Array
 from retrieval_contract.indexes.brute_force import inner_products
@@ -79,7 +80,7 @@ def coded(dataset: Dataset, *, quick: bool = False) -> Iterator[dict[str, Any]]:
     Raises:
         AssertionError: an answer is wrong.
     """
-    yield truth_line(dataset)
+    yield truth_line(NAME, dataset, K)
     kept = {name: StoredVectors.keep(dataset.candidates, kind) for name, kind in KEPT.items()}
     for code in codes(quick=quick):
         each = built(code.structure, dataset.candidates)
@@ -108,23 +109,10 @@ def served(dataset: Dataset) -> Iterator[dict[str, Any]]:
     Raises:
         AssertionError: an answer is wrong.
     """
-    yield truth_line(dataset)
+    yield truth_line(NAME, dataset, K)
     lists = round(len(dataset.candidates) ** 0.5)
     for words, width in SERVED.items():
         yield _served(words.format(lists=lists), width, dataset)
-
-
-def truth_line(dataset: Dataset) -> dict[str, Any]:
-    """The true rows, once for each data set."""
-    return record.line(
-        NAME,
-        f"truth, {dataset.name}",
-        record.Times([dataset.truth_seconds], [dataset.truth_seconds]),
-        settings={"dataset": dataset.name, "k": K, **dataset.facts},
-        seed=index_datasets.SEED,
-        num_queries=len(dataset.queries),
-        neighbours=packed_truth(dataset.truth),
-    )
 
 
 def checked(name: str, rows_QK: Int32Array, dataset: Dataset, *, is_exact: bool) -> dict[str, float]:
@@ -133,8 +121,7 @@ def checked(name: str, rows_QK: Int32Array, dataset: Dataset, *, is_exact: bool)
     Raises:
         AssertionError: a row comes twice, or what is exact misses.
     """
-    for row in rows_QK:
-        assert len(set(row[row >= 0].tolist())) == (row >= 0).sum(), f"{name} finds a row twice"
+    refuse_repeats(rows_QK, name)
     found = {f"recall@{at}": float(recalls(rows_QK, dataset.truth, at).mean()) for at in AT}
     assert not is_exact or min(found.values()) >= LEAST_EXACT, f"{name} is exact and misses: {found}"
     return found
@@ -192,7 +179,7 @@ def _served(words: str, width: Mapping[str, int], dataset: Dataset) -> dict[str,
         told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         disk_bytes = path.stat().st_size
     rows_QK = np.array(told["rows"], np.int32)
-    took.wall = took.cpu = [round(value, 7) for value in told["seconds"]]
+    took.wall = [round(value, 7) for value in told["seconds"]]
     name = f"{structure.name}, {', '.join(f'{key} {value}' for key, value in width.items())}".removesuffix(", ")
     print(f"{name} is served in {(told['resident'] or 0) / 1e6:.0f} MB", file=sys.stderr, flush=True)
     return record.line(

@@ -5,16 +5,11 @@ Letters: N candidates, Q queries, D width, K results.
 
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks import index_faiss, index_scann
-from benchmarks.index_here import DIGEST, vectors_of
-from benchmarks.index_structures import Searcher, Structure, Width
-from retrieval_contract import config
-from retrieval_contract.arrays import Float32Array, Int32Array
-from retrieval_contract.indexes.exact import ExactIndex
+from benchmarks import index_faiss, index_here, index_scann
+from benchmarks.index_structures import Structure
 
 FAISS_CODES = ("Flat", "SQbf16", "SQ8", "SQ6", "SQ4")
 """Numbers one by one."""
@@ -58,18 +53,7 @@ def _code_size(words: str, dim: int) -> int:
 
 def _int8() -> Code:
     """What `index.store` int8 keeps here: 255 steps for each vector."""
-
-    def build(values_ND: Float32Array) -> Searcher:
-        index = ExactIndex.build(vectors_of(values_ND), config.Index(store="int8"))
-
-        def search(queries_QD: Float32Array, k: int, width: Width, threads: int) -> Int32Array:
-            return index.search(queries_QD, k, weights_digest=DIGEST).rows
-
-        return Searcher(search=search, save=lambda folder: index.save(folder / "index"))
-
-    settings: Mapping[str, Any] = {"store": "int8"}
-    structure = Structure(name="here int8", library="here", settings=settings, widths=({},), build=build)
-    return Code(structure=structure, num_bytes=lambda dim: dim + INT8_BYTES)
+    return Code(structure=index_here.exact("int8"), num_bytes=lambda dim: dim + INT8_BYTES)
 
 
 def _scann(block: int, *, anisotropic: bool) -> Code:

@@ -1,12 +1,11 @@
 """Raw lines of `benchmarks.evaluation_speed` -> its section of the report; never measures."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.raw_times import plot
 from benchmarks.report_text import Line, joined, machines, paragraph, table
 from benchmarks.spread import Ratio, paired_ratio, ratio, spread
-from benchmarks.svg_figure import saved_figure
 
 THEIRS, LARGE = "FactorizedTopK", "large: "
 BOUNDS = ("matrix product", "matrix product, whole rows")
@@ -119,21 +118,3 @@ def _large_answer(large: Mapping[str, Line]) -> str:
         f"`{BOUNDS[0]}` is NumPy's BLAS in the blocks that were fastest, `whole rows` the same product as one would "
         f"first write it, blocks of queries times all candidates. {verified} queries were verified by sorting."
     )
-
-
-def plot(lines: Sequence[Line], path: Path) -> None:
-    """Draw every run of every case, the median as a stroke.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    with saved_figure(path, figsize=(8, 1 + 0.3 * len(lines))) as (_, axes):
-        for place, line in enumerate(lines):
-            wall = line["wall_seconds"]
-            axes.plot(wall, [place] * len(wall), "o", alpha=0.4, color="#1b6ca8")
-            axes.plot([statistics.median(wall)], [place], "|", markersize=16, color="black")
-        axes.set_yticks(range(len(lines)), [line["case"] for line in lines])
-        axes.invert_yaxis()
-        axes.set_xscale("log")
-        axes.set_xlabel("seconds (each run, and the median)")
-        axes.grid(axis="x", color="#eeeeee")

@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import index_datasets, index_hnswlib, record
-from benchmarks.index_datasets import Dataset
+from benchmarks.index_datasets import Dataset, truth_line
 from benchmarks.index_lineup import lineup
-from benchmarks.index_measuring import K, Setting, check, measure, num_cores, rounded, settings_of
-from benchmarks.index_neighbours import packed, packed_truth
+from benchmarks.index_measuring import K, Setting, check, measure, rounded, settings_of
+from benchmarks.index_neighbours import packed
 from benchmarks.index_structures import Built, built, wait_patiently
+from benchmarks.record import num_cores
 from benchmarks.serving_contestants import load_frameworks
 
 NAME = "index_frontier"
@@ -80,15 +81,7 @@ def measured(dataset: Dataset, *, full: bool = False, quick: bool = False) -> It
     found = [check(setting, dataset) for setting in settings]
     _say(f"{dataset.name}: {len(settings)} settings measured in {time.perf_counter() - began:.0f} s, and verified")
     shared = {"dataset": dataset.name, "k": K, **dataset.facts}
-    yield record.line(
-        NAME,
-        f"truth, {dataset.name}",
-        record.Times([dataset.truth_seconds], [dataset.truth_seconds]),
-        settings=shared,
-        seed=index_datasets.SEED,
-        num_queries=len(dataset.queries),
-        neighbours=packed_truth(dataset.truth),
-    )
+    yield truth_line(NAME, dataset, K)
     for setting, recall in zip(settings, found, strict=True):
         yield _line(setting, recall, dataset, shared)
 

@@ -4,7 +4,6 @@ Letters: N candidates, Q queries, D width, K results.
 """
 
 import importlib
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,22 +14,25 @@ from benchmarks.index_structures import Searcher, Structure, Width
 from retrieval_contract import config
 from retrieval_contract.arrays import Float32Array, Int32Array, Vectors
 from retrieval_contract.indexes.exact import ExactIndex
+from retrieval_contract.indexes.stored import Store
 
 DIGEST = "0" * 64
 
 
-def exact() -> Structure:
-    """`ExactIndex`: everything is scored by BLAS, and the best again in float64."""
+def exact(store: Store = "float32") -> Structure:
+    """`ExactIndex`: everything is scored by BLAS, the best again in float64; exact where the vectors are kept whole."""
+    is_exact = store == "float32"
 
     def build(values_ND: Float32Array) -> Searcher:
-        index = ExactIndex.build(vectors_of(values_ND), config.Index())
+        index = ExactIndex.build(vectors_of(values_ND), config.Index(store=store))
 
         def search(queries_QD: Float32Array, k: int, width: Width, threads: int) -> Int32Array:
             return index.search(queries_QD, k, weights_digest=DIGEST).rows
 
-        return Searcher(search=search, save=None)
+        return Searcher(search=search, save=None if is_exact else lambda folder: index.save(folder / "index"))
 
-    return Structure(name="exact", library="here", settings={}, widths=({},), build=build, is_exact=True)
+    name, settings = ("exact", {}) if is_exact else (f"here {store}", {"store": store})
+    return Structure(name=name, library="here", settings=settings, widths=({},), build=build, is_exact=is_exact)
 
 
 def partitioned(searched: Sequence[int]) -> Structure:
@@ -59,8 +61,9 @@ def partitioned(searched: Sequence[int]) -> Structure:
 
 
 def widths_of(num_candidates: int, shares: Sequence[float]) -> list[int]:
-    """Partitions to search, as shares of the square root of their usual number."""
-    usual = math.sqrt(4 * math.sqrt(num_candidates))
+    """Partitions to search, as shares of what is searched by default."""
+    home, settings = importlib.import_module("tfrs_models.indexes.partitioned_index"), config.Index()
+    usual = home.num_searched(settings, home.num_partitions(settings, num_candidates))
     return sorted({max(1, round(share * usual)) for share in shares})
 
 

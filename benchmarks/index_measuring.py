@@ -7,7 +7,6 @@ Throughput: a batch, all threads, the searches taking turns batch by batch; the 
 Letters: Q queries, D width, K results.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,8 +14,9 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.index_datasets import Dataset
-from benchmarks.index_neighbours import packed, recalls, unpacked
+from benchmarks.index_neighbours import packed, recalls, refuse_repeats, unpacked
 from benchmarks.index_structures import Built, Width, threads
+from benchmarks.record import num_cores
 from retrieval_contract.arrays import Float32Array, Int32Array
 
 K = 100
@@ -77,11 +77,6 @@ def measure(settings: Sequence[Setting], dataset: Dataset) -> None:
                 times.take(lambda of=setting: of.batch_rows.append(of.search(dataset.batch, num_threads)))  # type: ignore[misc]
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def check(setting: Setting, dataset: Dataset) -> dict[str, float]:
     """Recall of a setting, after making sure that it may be printed beside its times.
 
@@ -93,10 +88,8 @@ def check(setting: Setting, dataset: Dataset) -> dict[str, float]:
             written say another recall; or the batch's answers are not those of its queries.
     """
     rows_QK, truth_QT = np.concatenate(setting.rows), dataset.truth
-    for row in rows_QK:
-        present = row[row >= 0]
-        assert len(set(present.tolist())) == len(present), f"{setting.name} finds a row twice"
-        assert (present < len(dataset.candidates)).all(), f"{setting.name} finds a row that does not exist"
+    refuse_repeats(rows_QK, setting.name)
+    assert (rows_QK < len(dataset.candidates)).all(), f"{setting.name} finds a row that does not exist"
     found = {f"recall@{at}": float(recalls(rows_QK, truth_QT, at).mean()) for at in AT}
     if setting.built.structure.is_exact:
         least = LEAST_EXACT if setting.built.structure.library != "here" else 1.0

@@ -61,6 +61,17 @@ def recalls(rows_QK: Int32Array, truth_QT: Int32Array, at: int) -> NDArray[np.fl
     return found_QT.mean(axis=1)
 
 
+def refuse_repeats(rows_QK: Int32Array, name: str) -> None:
+    """Make sure that no query was given a row twice.
+
+    Raises:
+        AssertionError: one was.
+    """
+    ordered_QK = np.sort(rows_QK, axis=1)
+    twice_QK = (ordered_QK[:, 1:] == ordered_QK[:, :-1]) & (ordered_QK[:, 1:] >= 0)
+    assert not twice_QK.any(), f"{name} finds a row twice"
+
+
 def interval(values_Q: NDArray[np.float64]) -> tuple[float, float]:
     """95 % of the mean, by a bootstrap over queries."""
     at = np.random.default_rng(SEED).integers(len(values_Q), size=(RESAMPLES, len(values_Q)))

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from benchmarks import record
+from benchmarks.serving_vectors import unit
 from retrieval_contract.arrays import Float32Array, Int32Array, Int64Array
 from retrieval_contract.evaluation.ranking import rank_relevant
 from retrieval_contract.evaluation.scorers import VectorScorer
@@ -63,11 +64,11 @@ class Answers:
 def draw(num_queries: int, num_candidates: int, dim: int, *, seed: int) -> Catalogue:
     """Draw a catalogue."""
     generator = np.random.default_rng(seed)
-    candidates = _unit(generator.standard_normal((num_candidates, dim), np.float32))
+    candidates = unit(generator.standard_normal((num_candidates, dim), np.float32))
     positives = generator.integers(0, num_candidates, num_queries)
-    noise = _unit(generator.standard_normal((num_queries, dim), np.float32))
+    noise = unit(generator.standard_normal((num_queries, dim), np.float32))
     queries: Float32Array = (candidates[positives] / 2 + noise).astype(np.float32, copy=False)
-    return Catalogue(_unit(queries), candidates, positives)
+    return Catalogue(unit(queries), candidates, positives)
 
 
 def multiply(case: Catalogue) -> None:
@@ -161,7 +162,3 @@ def measure(case: Catalogue, *, turns: int, seconds: float) -> tuple[dict[str, r
 
 def _blocks(queries: Float32Array, size: int) -> list[Float32Array]:
     return [queries[start : start + size] for start in range(0, len(queries), size)]
-
-
-def _unit(vectors: Float32Array) -> Float32Array:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

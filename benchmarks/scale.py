@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import index_faiss, record
-from benchmarks.index_measuring import AT, K, num_cores, rounded
+from benchmarks.index_measuring import AT, K, rounded
 from benchmarks.index_neighbours import packed, packed_truth, recalls
 from benchmarks.index_structures import peak_resident, saved_bytes, threads, wait_patiently
 from benchmarks.index_truth import Truth
+from benchmarks.record import num_cores
 from benchmarks.scale_vectors import ChunkedVectors
 from retrieval_contract.arrays import Int32Array
 

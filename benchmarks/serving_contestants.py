@@ -70,12 +70,17 @@ def load_frameworks() -> None:
     threading.set_inter_op_parallelism_threads(1)
 
 
-def index_of(settings: config.Index, asked: Asked) -> Contestant:
-    """An index of this project, exclusions and ids included."""
+def built_index(settings: config.Index, vectors: Vectors) -> Index:
+    """An index of this project over vectors."""
     module, name = HOMES[settings.backend]
     kind: type[Index] = getattr(importlib.import_module(module), name)
+    return kind.build(vectors, settings)
+
+
+def index_of(settings: config.Index, asked: Asked) -> Contestant:
+    """An index of this project, exclusions and ids included."""
     built: list[Index] = []
-    build = record.Times().take(lambda: built.append(kind.build(asked.vectors, settings)))
+    build = record.Times().take(lambda: built.append(built_index(settings, asked.vectors)))
     (index,) = built
     digest, ids, k = index.weights_digest, index.ids, asked.k
 

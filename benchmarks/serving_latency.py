@@ -49,6 +49,13 @@ class Problem:
     """Rows of each query's best, the excluded ones left out [Q, K]."""
 
 
+def catalogue(num_candidates: int, num_queries: int) -> tuple[Vectors, Float32Array]:
+    """Candidates with ids, and queries of the same law [Q, D]."""
+    drawn = draw(num_candidates, num_queries, DIM, seed=0)
+    ids = tuple(f"item-{row}" for row in range(num_candidates))
+    return Vectors(ids=ids, values=drawn.candidates, weights_digest="0" * 64), drawn.queries
+
+
 def problem(vectors: Vectors, queries: Float32Array, *, seed: int) -> Problem:
     """Find each query's best by exact search, and draw what it has seen from them."""
     index = ExactIndex.build(vectors, config.Index())
@@ -164,9 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     num_candidates = flags.candidates or (200_000 if flags.quick else 1_000_000)
     load_frameworks()
     began = time.perf_counter()
-    drawn = draw(num_candidates, flags.queries, DIM, seed=0)
-    ids = tuple(f"item-{row}" for row in range(num_candidates))
-    asked = problem(Vectors(ids=ids, values=drawn.candidates, weights_digest="0" * 64), drawn.queries, seed=0)
+    asked = problem(*catalogue(num_candidates, flags.queries), seed=0)
     contestants = build_all(asked.asked)
     found = {contestant.name: recalls(contestant, asked) for contestant in contestants}
     check(found)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.index_neighbours import interval
 from benchmarks.report_text import Line, joined, machines, table
 from benchmarks.spread import Ratio, paired_ratio
 from benchmarks.svg_figure import saved_figure
@@ -94,10 +95,10 @@ def against(line: Line, other: Line) -> Ratio:
 
 
 def _recall(line: Line) -> str:
-    """Mean over queries, with the normal interval of a mean."""
+    """Mean over queries, with its interval."""
     recall = np.asarray(line["recall"])
-    reach = 1.96 * recall.std(ddof=1) / np.sqrt(len(recall))
-    return f"{recall.mean():.4f} [{recall.mean() - reach:.4f}, {min(1.0, recall.mean() + reach):.4f}]"
+    low, high = interval(recall)
+    return f"{recall.mean():.4f} [{low:.4f}, {high:.4f}]"
 
 
 def _answer(found: Mapping[str, Line]) -> str:

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import record
-from benchmarks.serving_load_server import Served, problem_of
+from benchmarks.serving_latency import catalogue, problem
+from benchmarks.serving_load_server import NUM_QUERIES, Served
 from retrieval_contract.errors import UserError
 
 NAME = "serving_load"
@@ -146,8 +147,7 @@ def measure(served: Served, kind: str, flags: argparse.Namespace) -> list[dict[s
     """Check the answers, then load the server; one line a way of loading."""
     ids, address = served.problem.asked.vectors.ids, served.address
     sent = bodies(kind, ids, served.problem.asked.excluded.tolist())
-    truth = served.truths(**KINDS[kind])
-    found = recall(address, sent[:NUM_CHECKED], truth[:NUM_CHECKED])
+    found = recall(address, sent[:NUM_CHECKED], served.truths(NUM_CHECKED, **KINDS[kind]))
     assert found >= LEAST_RECALL, f"{served.backend} finds {found:.4f} of the best over HTTP, not {LEAST_RECALL}"
     lines = []
     for way, connections, rate in (("closed", flags.connections, None), ("paced", PACED_CONNECTIONS, flags.rate)):
@@ -197,9 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags.seconds = flags.seconds or (3 if flags.quick else 20)
     if shutil.which("wrk") is None:
         raise SystemExit(str(UserError("no load generator", where="wrk", todo="install it (Debian: apt install wrk)")))
-    problem = problem_of(flags.candidates or (20_000 if flags.quick else 1_000_000))
+    num_candidates = flags.candidates or (20_000 if flags.quick else 1_000_000)
+    asked = problem(*catalogue(num_candidates, NUM_QUERIES), seed=0)
     figures: dict[str, Any] = {}
-    with Served(problem, flags.backend, wait_ms=flags.wait_ms) as served:
+    with Served(asked, flags.backend, wait_ms=flags.wait_ms) as served:
         for kind in flags.kind or KINDS:
             lines = measure(served, kind, flags)
             record.append(flags.results / f"{NAME}.jsonl", lines)

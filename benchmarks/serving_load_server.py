@@ -5,35 +5,22 @@
 prints its port when it answers. Both processes draw the same vectors from the same seed.
 """
 
-import importlib
 import os
 import signal
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
-from benchmarks.serving_contestants import HOMES, load_frameworks
-from benchmarks.serving_latency import DIM, SEEN_AMONG, Problem, problem, settings_of
-from benchmarks.serving_vectors import draw
-from retrieval_contract.arrays import Vectors
-from retrieval_contract.indexes.protocol import Index
+from benchmarks.serving_contestants import built_index, load_frameworks
+from benchmarks.serving_latency import Problem, catalogue, settings_of
+from retrieval_contract import config
+from retrieval_contract.indexes.exact import ExactIndex
 
 NUM_QUERIES = 1_000
 """Known queries, which requests draw from."""
 MODEL = "vectors"
 _TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@cache
-def problem_of(num_candidates: int) -> Problem:
-    """Catalogue, queries, what each has seen, and the truth."""
-    drawn = draw(num_candidates, NUM_QUERIES, DIM, seed=0)
-    ids = tuple(f"item-{row}" for row in range(num_candidates))
-    return problem(Vectors(ids=ids, values=drawn.candidates, weights_digest="0" * 64), drawn.queries, seed=0)
 
 
 class Served:
@@ -43,7 +30,7 @@ class Served:
         """Start the process and wait until it answers.
 
         Args:
-            problem: from `problem_of`.
+            problem: of the catalogue that the process draws too.
             backend: of its index.
             wait_ms: for others to share a batch with.
         """
@@ -74,14 +61,13 @@ class Served:
         fields = Path(f"/proc/{self.process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
-    def truths(self, *, k: int, excluded: int) -> list[list[str]]:
-        """Each query's best ids; those it has seen left out where requests exclude them."""
-        asked, truth = self.problem.asked, self.problem.truth
+    def truths(self, num_queries: int, *, k: int, excluded: int) -> list[list[str]]:
+        """Best ids of the first queries; those they have seen left out where requests exclude them."""
+        asked, rows_QK = self.problem.asked, self.problem.truth[:num_queries, :k]
         if not excluded:
-            scores_QN = asked.queries[:SEEN_AMONG] @ asked.vectors.values.T
-            best = np.argpartition(-scores_QN, k, axis=1)[:, :k]
-            return [[asked.vectors.ids[row] for row in rows] for rows in best.tolist()]
-        return [[asked.vectors.ids[row] for row in rows[:k]] for rows in truth.tolist()]
+            exact, digest = ExactIndex.build(asked.vectors, config.Index()), asked.vectors.weights_digest
+            rows_QK = exact.search(asked.queries[:num_queries], k, weights_digest=digest).rows
+        return [[asked.vectors.ids[row] for row in rows_K] for rows_K in rows_QK.tolist()]
 
 
 def main() -> None:
@@ -98,14 +84,11 @@ def main() -> None:
     from retrieval_contract.serving.watching import Serving
     from retrieval_contract.verbs.serve import settle
 
-    drawn = draw(num_candidates, NUM_QUERIES, DIM, seed=0)
-    ids = tuple(f"item-{row}" for row in range(num_candidates))
-    vectors = Vectors(ids=ids, values=drawn.candidates, weights_digest="0" * 64)
-    module, name = HOMES[backend]
-    kind: type[Index] = getattr(importlib.import_module(module), name)
+    vectors, queries = catalogue(num_candidates, NUM_QUERIES)
     (settings,) = [found for found in settings_of(num_candidates) if found.backend == backend]
-    model = VectorModel([f"q{place}" for place in range(NUM_QUERIES)], drawn.queries, kind.build(vectors, settings))
-    del vectors, drawn
+    index = built_index(settings, vectors)
+    model = VectorModel([f"q{place}" for place in range(NUM_QUERIES)], queries, index)
+    del vectors
     logs.log_to_stderr()
     settle(())
     limits = Limits(wait_ms=float(sys.argv[3]))

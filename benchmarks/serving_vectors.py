@@ -73,11 +73,11 @@ class Law:
         weights_C = 1 / np.sqrt(np.arange(1, len(self.centres) + 1))
         at_N = generator.choice(len(self.centres), num, p=weights_C / weights_C.sum())
         noise_NR = generator.standard_normal((num, self.centres.shape[1]), np.float32)
-        z_NR = _unit(self.centres[at_N] + np.float32(SPREAD) * noise_NR)
+        z_NR = unit(self.centres[at_N] + np.float32(SPREAD) * noise_NR)
         values_ND = generator.standard_normal((num, len(self.basis)), np.float32)
         values_ND *= np.float32(NOISE / np.sqrt(len(self.basis)))
         values_ND += z_NR @ self.basis.T
-        return _unit(values_ND)
+        return unit(values_ND)
 
 
 def estimated_dimension(values_ND: Float32Array, sample: int = 500) -> float:
@@ -93,5 +93,6 @@ def estimated_dimension(values_ND: Float32Array, sample: int = 500) -> float:
     return float(1 / logs.mean())
 
 
-def _unit(values_ND: Float32Array) -> Float32Array:
+def unit(values_ND: Float32Array) -> Float32Array:
+    """Vectors of length 1."""
     return values_ND / np.linalg.norm(values_ND, axis=1, keepdims=True)

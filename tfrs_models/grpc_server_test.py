@@ -1,6 +1,7 @@
 """The stock stub of tensorflow-serving-api against a planted model."""
 
 import socket
+from itertools import permutations
 
 import grpc
 import numpy as np
@@ -12,8 +13,9 @@ from retrieval_contract.errors import UserError
 from retrieval_contract.serving.limits import Limits
 from retrieval_contract.serving.planted import planted_version
 from retrieval_contract.serving.service import Service
+from retrieval_contract.serving.signatures import signatures_of
 from retrieval_contract.serving.watching import Serving
-from tfrs_models.grpc_server import start_grpc
+from tfrs_models.grpc_server import _in_order, start_grpc
 
 LIMITS = Limits(wait_ms=0, body_bytes=20_000)
 EXCLUDING = {"signature": "retrieve_with_exclusions"}
@@ -109,6 +111,13 @@ def test_faults_are_statuses_that_name_the_field(stub, how, inputs, code, named)
         stub.Predict(request_of(**how, **inputs), timeout=20)
     assert refused.value.code().name == code and named in refused.value.details()
     assert answer_of(stub, **columns(b"u1"))[1]["ids"].shape == (1, 2)
+
+
+def test_inputs_are_read_as_the_signature_has_them_whatever_the_order_of_a_map():
+    version = planted_version(7)
+    signature = signatures_of(version.model)["serving_default"]
+    for names in permutations(["zz", "aa", "k", "likes", "query_id"]):
+        assert _in_order(names, signature) == ["query_id", "likes", "k", "aa", "zz"]
 
 
 def test_a_few_bytes_that_would_fill_the_memory_are_refused(stub):

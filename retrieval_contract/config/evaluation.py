@@ -84,7 +84,7 @@ class Index(Settings):
     scann_rescore: Count = 300
     """Candidates rescored exactly at least; more where k, exclusions or a filter ask for more."""
     partitioned_partitions: Count | None = None
-    """Partitions; none means four times the square root of the number of candidates, eight times of a million."""
+    """Partitions; none means one for 64 candidates, but four to eight times the square root of their number."""
     partitioned_searched: Count | None = None
     """Partitions searched, more where they hold too few; none means the square root of their number."""
     partitioned_storage: Literal["float32", "bfloat16", "int8"] = "int8"
