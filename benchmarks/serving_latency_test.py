@@ -74,3 +74,15 @@ def test_last_line_and_raw_lines(tmp_path):
     lines = record.read(tmp_path / "serving_latency.jsonl")
     assert [line["case"] for line in lines] == [f"{name}, 3,000 candidates" for name in NAMES]
     assert all(len(line["wall_seconds"]) == len(line["cpu_seconds"]) == len(line["recall"]) == 12 for line in lines)
+
+
+def test_everyone_is_asked_every_query_in_turns_that_begin_with_some_that_do_not_count(monkeypatch):
+    monkeypatch.setattr(serving_latency, "TURN", 3)
+    monkeypatch.setattr(serving_latency, "WARM_UP", 2)
+    asked = []
+    everyone = [contestant(lambda place, name=name: asked.append((name, place)), name) for name in "ab"]
+    times = serving_latency.measure(everyone, 4)
+    turns = {"a": [[0, 1, 0, 1, 2], [0, 1, 3]], "b": [[0, 1, 0, 1, 2], [0, 1, 3]]}
+    order = [("a", 0), ("b", 0), ("b", 1), ("a", 1)]
+    assert asked == [(name, place) for name, turn in order for place in turns[name][turn]]
+    assert {name: len(taken.wall) for name, taken in times.items()} == {"a": 4, "b": 4}

@@ -108,3 +108,10 @@ def test_process_that_ends_is_an_error():
     contender = keras_rs_environment.KerasRs(Path(shutil.which("false")), "adam", 10, 0)
     with pytest.raises(RuntimeError, match="ended with"):
         contender.turn(1)
+
+
+def test_what_was_ended_for_memory_is_not_tried_again():
+    """With 21.4 GB free ours alone by Adagrad went through with ten million rows; ours and stock by SGD did not."""
+    alone = train_problem.bytes_needed(10_000_000, "adagrad", num_models=1)
+    both = train_problem.bytes_needed(10_000_000, "sgd", num_models=2)
+    assert alone < 21_400_000_000 < both

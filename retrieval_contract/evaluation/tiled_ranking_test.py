@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from retrieval_contract.evaluation import best_of_tiles, scorers, tiled_ranking
 from retrieval_contract.evaluation.planted import draw_pairs, exact_scores, nothing
 from retrieval_contract.evaluation.ranking import rank_relevant
 from retrieval_contract.evaluation.scorers import FunctionScorer, VectorScorer
 from retrieval_contract.evaluation.tiled_ranking import TiledRanking
+from retrieval_contract.evaluation.tiles import CANDIDATES
 
 SIZE, QUERIES = 16_500, 12
 """Candidates: enough for tiles, and not a whole number of them."""
@@ -100,3 +102,11 @@ def test_scores_less_a_candidates_are_within_half_the_margin(dim, in_tiles, monk
     error = np.abs(found - (wide - wide[:, 3:4].astype(np.float32)))
     assert (error <= scorers.BESIDE * scorer.margins(at)[:, None] / 2).all()
     rank_relevant(scorer, _asked(0.0)[0][np.zeros(40, int)])
+
+
+def test_bytes_that_are_added_do_not_overflow():
+    """Everyone is ahead of the last, in more tiles than a byte can count."""
+    size = 270 * CANDIDATES
+    candidates = np.arange(size, dtype=np.float32)[:, None]
+    relevant = scipy.sparse.csr_matrix((np.ones(1, np.bool_), np.zeros(1, np.int32), [0, 1]), shape=(1, size))
+    assert rank_relevant(VectorScorer(np.ones((1, 1), np.float32), candidates), relevant).tolist() == [size]

@@ -78,3 +78,12 @@ def test_few_axes_need_vectors_to_score_by():
     values, _ = clustered(300, 1)
     with pytest.raises(UserError, match="partitioned_variance"):
         PartitionedIndex.build(vectors_of(values), _settings(partitioned_variance=0.9, store="none"))
+
+
+def test_a_query_alone_is_proposed_what_it_is_proposed_among_others():
+    values, queries = clustered(6_000, 5)
+    index = PartitionedIndex.build(vectors_of(values), _settings())
+    together = index._propose(queries, 30, None)
+    for place in range(5):
+        alone = index._propose(queries[place : place + 1], 30, None)
+        assert set(alone.rows[0].tolist()) == set(together.rows[place].tolist())
