@@ -172,6 +172,14 @@ TRAINED: dict[str, dict[str, Any]] = {
         "negatives": {"mask_known_positives": True},
         "training": {"chunk_size": 4},
     },
+    "trained_encode_once": {
+        "query": {"features": [QUERY_ID, TAGS], "hidden_dims": [5], "activation": "gelu"},
+        "candidate": CASES["every_parameter"]["candidate"],
+        "model": _TOWERS["model"],
+        "loss": {"temperature": 0.3, "log_q": "none"},
+        "negatives": {**ALL_COLUMNS, "bank": {"num_batches": 3, "momentum": 0.9}},
+        "training": {"encode_once": ["query", "candidate"]},
+    },
     "trained_gbce": {**_TOWERS, "loss": _loss("gbce"), "negatives": {"sampled": NUM_SAMPLED, "hardest": 4}},
 }
 """What rung 5 trains: on the towers that have every kind of parameter."""

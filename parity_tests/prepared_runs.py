@@ -16,8 +16,6 @@ from retrieval_contract.data.planted_kinds import kinds_config, kinds_raw
 from retrieval_contract.data.planted_past import past_config, past_raw
 from retrieval_contract.data.prepare import PreparedData, prepare_raw
 
-UNUSED = ("query_rows",)
-"""What no loss reads; a stack may leave it out."""
 SMALL: dict[str, Any] = {"training": {"batch_size": 24}}
 NEGATIVES: dict[str, Any] = {"negatives": {"sampled": 7, "mask_known_positives": True}}
 CANDIDATE: dict[str, Any] = {"features": [{"name": "candidate_id", "kind": "id", "width": 8}]}
@@ -59,12 +57,12 @@ def batches(name: str) -> list[Batch]:
 
 
 def flat(nest: Any) -> dict[str, NDArray[Any]]:
-    """Leaves by their path; fields that are None, or that nobody needs, left out."""
+    """Leaves by their path; fields that are None left out."""
     if is_dataclass(nest):
         nest = {field.name: getattr(nest, field.name) for field in fields(nest)}
     leaves: dict[str, NDArray[Any]] = {}
     for name, value in nest.items():
-        if name in UNUSED or value is None:
+        if value is None:
             continue
         deeper = flat(value) if isinstance(value, dict) or is_dataclass(value) else None
         leaves |= {name: value} if deeper is None else {f"{name}/{key}": leaf for key, leaf in deeper.items()}

@@ -34,7 +34,7 @@ LONG = {
 }
 SHORT = {
     kind: Plan(case=f"trained_{kind}", optimizer={"kind": "adam", "epsilon": 1e-3}, num_steps=3)
-    for kind in ("refined", "full_softmax", "bpr", "triplet", "contrastive", "sigmoid", "gbce")
+    for kind in ("refined", "full_softmax", "bpr", "triplet", "contrastive", "sigmoid", "gbce", "encode_once")
 }
 PLANS = LONG | SHORT
 WITH_BANK = ("bank", "bank_momentum")

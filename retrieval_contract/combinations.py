@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from retrieval_contract.config import RunConfig
+    from retrieval_contract.config import RunConfig, Tower
 
 
 def refusals(config: "RunConfig") -> list[str]:
     """One sentence for each refused combination: what, why, and what to set instead."""
-    rules = (_corrections, _full_softmax, _refined, _streaming, _bank, _contrastive, _chunks)
+    rules = (_corrections, _full_softmax, _refined, _streaming, _bank, _contrastive, _chunks, _encode_once)
     return [sentence for rule in rules for sentence in rule(config)]
 
 
@@ -87,6 +87,35 @@ def _chunks(config: "RunConfig") -> Iterator[str]:
     chunk, batch = config.training.chunk_size, config.training.batch_size
     if chunk is not None and chunk > batch:
         yield f"training.chunk_size {chunk:,} is larger than training.batch_size {batch:,}; lower or unset it"
+
+
+def _encode_once(config: "RunConfig") -> Iterator[str]:
+    once = config.training.encode_once
+    if once and config.training.chunk_size is not None:
+        yield "training.encode_once needs the whole batch's rows, and training.chunk_size cuts it; unset one of them"
+    if "candidate" in once and config.loss.kind == "full_softmax":
+        yield (
+            "loss.kind=full_softmax encodes the catalogue, where every candidate stands once; take candidate out of "
+            "training.encode_once"
+        )
+    if "query" in once and config.context is not None:
+        yield "the context tower's features are of the request and no query's; take query out of training.encode_once"
+    for side in once:
+        yield from _copies(side, config.query if side == "query" else config.candidate)
+
+
+def _copies(side: str, tower: "Tower") -> Iterator[str]:
+    """Why copies of a row may not be equal, or may have to be counted, in the tower of a side."""
+    out = f"take {side} out of training.encode_once"
+    if tower.dropout or tower.feature_dropout:
+        yield f"{side}.dropout and {side}.feature_dropout draw for each copy of a row anew; set both to 0, or {out}"
+    if tower.norm == "batch":
+        yield f"{side}.norm=batch counts a row as often as it stands in the batch; use layer, or {out}"
+    for feature in tower.features:
+        if getattr(feature, "unknown_rate", 0):
+            yield f"feature {feature.name!r} has an unknown_rate, which replaces one copy and not another; {out}"
+        if feature.kind in ("history", "affinity") or getattr(feature, "at", "entity") == "request":
+            yield f"feature {feature.name!r} is of the moment, so copies of a row differ in it; {out}"
 
 
 def _extra_sources(config: "RunConfig") -> list[str]:

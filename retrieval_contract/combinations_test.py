@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from retrieval_contract import combinations
 from retrieval_contract.combinations import refusals
-from retrieval_contract.config import IdFeature, RunConfig, Tower
+from retrieval_contract.config import (
+    AffinityFeature,
+    CategoricalFeature,
+    HistoryFeature,
+    IdFeature,
+    MultivalentFeature,
+    RunConfig,
+    TimeFeature,
+    Tower,
+)
 
 TOWERS = {
     "query": Tower(features=(IdFeature(name="query_id"),)),
@@ -22,7 +31,21 @@ CONTRASTIVE = {"loss.kind": "contrastive", "loss.log_q": "none", "model.normaliz
 SOURCES = {"negatives.sampled": 4, "negatives.impressions": 2, "negatives.mined.per_example": 1}
 BANK = {"negatives.bank.num_batches": 2}
 FULL = {"loss.kind": "full_softmax", "loss.log_q": "none"}
+ONCE = {"training.encode_once": ("query", "candidate")}
+CANDIDATES_ONCE = {"training.encode_once": ("candidate",)}
+HOUR = TimeFeature(name="hour", part="hour", at="request")
+OF_THE_MOMENT = (
+    HistoryFeature(name="past"),
+    AffinityFeature(name="taste", of="genre", width=9),
+    CategoricalFeature(name="device", at="request"),
+    HOUR,
+)
+GENRE = Tower(features=(IdFeature(name="candidate_id"), CategoricalFeature(name="genre")))
 OTHER_LOSSES = ("full_softmax", "bpr", "triplet", "contrastive", "sigmoid", "gbce")
+
+
+def tower(side, *more, **settings):
+    return Tower(features=(*TOWERS[side].features, *more), **settings)
 
 
 def tree_of(settings):
@@ -76,6 +99,29 @@ REFUSED = [
     ({**CONTRASTIVE, "loss.temperature": 0.5}, "loss.temperature=1"),
     ({**CONTRASTIVE, "loss.learn_temperature": True}, "loss.learn_temperature=false"),
     ({"training.chunk_size": 65, "training.batch_size": 64}, "training.chunk_size 65 is larger than .* 64"),
+    ({**ONCE, "training.chunk_size": 64}, "training.encode_once needs the whole batch's rows"),
+    ({**ONCE, **FULL}, "encodes the catalogue.*; take candidate out of training.encode_once"),
+    *(
+        ({**ONCE, side: tower(side, **{rate: 0.1})}, rf"{side}.dropout and .* draw for each copy.*take {side} out")
+        for side in TOWERS
+        for rate in ("dropout", "feature_dropout")
+    ),
+    *(
+        ({**ONCE, side: tower(side, norm="batch")}, rf"{side}.norm=batch counts a row as often as it stands")
+        for side in TOWERS
+    ),
+    *(
+        (
+            {**ONCE, side: Tower(features=(IdFeature(name="its_id", unknown_rate=0.1),))},
+            rf"'its_id' has an unknown_rate.*take {side} out",
+        )
+        for side in TOWERS
+    ),
+    *(
+        ({**ONCE, "candidate": GENRE, "query": tower("query", feature)}, f"{feature.name!r} is of the moment")
+        for feature in OF_THE_MOMENT
+    ),
+    ({**ONCE, "context": Tower(features=(HOUR,))}, "context tower's features are of the request"),
 ]
 
 
@@ -111,6 +157,12 @@ ALLOWED = [
     {"loss.log_q": "streaming", "negatives.mask_not_yet_seen": True, "negatives.mask_known_positives": True},
     {"loss.remove_accidental_hits": False},
     {"training.chunk_size": 64, "training.batch_size": 64},
+    {**ONCE, **SOURCES, "loss.log_q": "refined", "negatives.hardest": None, "negatives.mask_known_positives": True},
+    {**ONCE, **BANK, "negatives.bank.momentum": 0.9, "loss.log_q": "streaming"},
+    {**ONCE, "candidate": tower("candidate", MultivalentFeature(name="tags")), "query": tower("query", norm="layer")},
+    {**FULL, "training.encode_once": ("query",)},
+    *({**CANDIDATES_ONCE, "candidate": GENRE, "query": tower("query", feature)} for feature in OF_THE_MOMENT),
+    {**CANDIDATES_ONCE, "query": tower("query", dropout=0.2, norm="batch"), "context": Tower(features=(HOUR,))},
     *(
         {**SOURCES, "loss.kind": kind, **NO_CORRECTION, "loss.learn_temperature": True, "model.candidate_bias": True}
         for kind in ("bpr", "triplet", "sigmoid", "gbce")
@@ -143,6 +195,7 @@ CHOICES = {
     "negatives.bank.num_batches": (0, 3),
     "negatives.bank.momentum": (None, 0.99),
     "training.chunk_size": (None, 16, 2_000),
+    "training.encode_once": ((), ("candidate",), ("query", "candidate")),
 }
 ANY_SETTINGS = st.fixed_dictionaries({path: st.sampled_from(values) for path, values in CHOICES.items()})
 

@@ -149,7 +149,10 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
 
 
 def test_digest_ignores_places_and_nothing_else(config):
-    same = with_settings(config, ["source.data_dir=/elsewhere", "training.device=cpu"])
+    config = with_settings(config, ["candidate.dropout=0", "candidate.feature_dropout=0"])
+    settings = ["source.data_dir=/elsewhere", "training.device=cpu", "training.encode_once=[candidate]"]
+    same = with_settings(config, settings)
+    assert same.training.encode_once == ("candidate",)
     assert same.digest() == config.digest()
     for setting in ("seed=1", "loss.temperature=0.5", "source.num_queries=2001", "split.seed=1"):
         assert with_settings(config, [setting]).digest() != config.digest(), setting

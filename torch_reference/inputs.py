@@ -51,6 +51,7 @@ class BatchTensors(TypedDict):
 
     query_features: FeatureTensors
     candidate_features: FeatureTensors
+    query_rows: Tensor
     candidate_rows: Tensor
     log_q: Tensor
     weights: Tensor
@@ -103,6 +104,7 @@ def batch_tensors(batch: Batch, dtype: str = "float32", *, device: torch.device 
     tensors = BatchTensors(
         query_features=feature_tensors(batch.query_features, dtype=dtype, device=device),
         candidate_features=feature_tensors(batch.candidate_features, dtype=dtype, device=device),
+        query_rows=_tensor(batch.query_rows, dtype, device),
         candidate_rows=_tensor(batch.candidate_rows, dtype, device),
         log_q=_tensor(batch.log_q, dtype, device),
         weights=_tensor(batch.weights, dtype, device),

@@ -22,7 +22,12 @@ from retrieval_contract.config.training import Optimizer, Training
 Side = Literal["query", "context", "candidate"]
 """The towers."""
 
-PLACES = (("source", "data_dir"), ("training", "device"), ("training", "checkpoint_every_steps"))
+PLACES = (
+    ("source", "data_dir"),
+    ("training", "device"),
+    ("training", "encode_once"),
+    ("training", "checkpoint_every_steps"),
+)
 """Fields that say where or how, never what: left out of the digest."""
 
 

@@ -64,6 +64,10 @@ class Training(Settings):
     chunk_size: Count | None = None
     """Examples encoded with a graph at a time (cached gradients): the batch keeps all its negatives, memory follows the
     chunk. The gradient is the same; dropout draws anew for each chunk. None encodes the batch at once."""
+    encode_once: tuple[Literal["query", "candidate"], ...] = ()
+    """Sides whose tower encodes each distinct row of a batch once and gives all its copies the vector: in batches drawn
+    from interactions about half are copies. Loss and gradient are the same but for rounding. For towers whose features
+    belong to the entity and that neither drop out nor take a batch's statistics."""
     checkpoint_every_steps: Count = 500
     """Steps between checkpoints; one is also written at the end of every epoch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -20,6 +20,7 @@ from tfrs_models.tasks.retrieval import RetrievalTask
 from tfrs_models.towers.two_tower import TwoTower
 from tfrs_models.training.cached_gradient import encode_in_chunks, gradient_in_blocks, pull_back
 from tfrs_models.training.clipping import Gradients, add_up, over_replicas
+from tfrs_models.training.distinct import encode_once
 
 _Inputs = Mapping[str, Any]
 _Variables = Mapping[str, tf.Variable]
@@ -71,7 +72,8 @@ class RetrievalModel(tfrs.Model):
         self._power = next(
             (h.pooling.power for h in config.query.histories if isinstance(h.pooling, MindPooling)), None
         )
-        self._candidates_together = config.candidate.norm == "batch"
+        self._encode_once = config.training.encode_once
+        self._candidates_together = config.candidate.norm == "batch" or "candidate" in self._encode_once
         encodes_all = catalogue is not None and config.loss.kind == "full_softmax"
         self._catalogue = feature_tensors(catalogue) if catalogue is not None and encodes_all else None
         self._dim, self._float, self._chunk_size = config.model.dim, dtype, config.training.chunk_size
@@ -206,11 +208,17 @@ class RetrievalModel(tfrs.Model):
 
     def _encode_all(self, inputs: _Inputs, seed: tf.Tensor | None, moments: Moments) -> _Embedded:
         sources = self._sources(inputs)
-        query_BD = self.towers.encode_query(
-            sources.pop("query"), _stream("query", seed), moments, places_P=inputs.get("places")
-        )
+        query_features = sources.pop("query")
+
+        def encode_query(features: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+            return [self.towers.encode_query(features, _stream("query", seed), moments, inputs.get("places"))]
+
+        if "query" in self._encode_once:
+            [query_BD] = encode_once(encode_query, query_features, inputs["query_rows"])
+        else:
+            [query_BD] = encode_query(query_features)
         if self._candidates_together:
-            embedded = self._encode_together(sources, seed, moments)
+            embedded = self._encode_together(sources, inputs, seed, moments)
         else:
             embedded = {
                 name: self._encode_candidates(features, _stream(name, seed), moments)
@@ -219,15 +227,16 @@ class RetrievalModel(tfrs.Model):
         return {"query": [self._one_vector(query_BD, embedded, inputs)], **embedded}
 
     def _encode_together(
-        self, sources: Mapping[str, Mapping[str, tf.Tensor]], seed: tf.Tensor | None, moments: Moments
+        self, sources: Mapping[str, Mapping[str, tf.Tensor]], inputs: _Inputs, seed: tf.Tensor | None, moments: Moments
     ) -> _Embedded:
-        """Candidates of all sources in one pass: batch norm takes its statistics over all of them."""
+        """Candidates of all sources in one pass: batch norm takes its statistics over all, a row is encoded once."""
         first = next(iter(sources))
         features = {name: tf.concat([source[name] for source in sources.values()], axis=0) for name in sources[first]}
         sizes = [tf.shape(next(iter(source.values())))[0] for source in sources.values()]
-        parts = [
-            tf.split(x, sizes, num=len(sizes)) for x in self._encode_candidates(features, _stream(first, seed), moments)
-        ]
+        encode = functools.partial(self._encode_candidates, seed=_stream(first, seed), moments=moments)
+        once = "candidate" in self._encode_once
+        encoded = encode_once(encode, features, _candidate_rows(inputs)) if once else encode(features)
+        parts = [tf.split(x, sizes, num=len(sizes)) for x in encoded]
         return {name: list(pieces) for name, pieces in zip(sources, zip(*parts, strict=True), strict=True)}
 
     def _one_vector(self, query: tf.Tensor, embedded: _Embedded, inputs: _Inputs) -> tf.Tensor:
@@ -328,6 +337,12 @@ def _draws(config: RunConfig) -> bool:
     rates = [rate for tower in towers for rate in (tower.dropout, tower.feature_dropout)]
     rates += [rate for history in histories for rate in (history.dropout, getattr(history.pooling, "dropout", 0.0))]
     return any(rates) or any(isinstance(history.pooling, MindPooling) for history in histories)
+
+
+def _candidate_rows(inputs: _Inputs) -> tf.Tensor:
+    """Entity rows of all candidates that a batch brings, in the order of `RetrievalModel._sources`."""
+    drawn = [tf.reshape(inputs[name]["rows"], [-1]) for name in ("sampled", "impressions") if name in inputs]
+    return tf.concat([inputs["candidate_rows"], *drawn], axis=0)
 
 
 def _second(embedded: list[tf.Tensor]) -> tf.Tensor | None:

@@ -19,6 +19,7 @@ from torch_reference.negatives.replicas import gathered, replica, summed
 from torch_reference.tasks.interests import attend_label, choose_interest
 from torch_reference.tasks.retrieval import QueryRows, RetrievalTask
 from torch_reference.towers.two_tower import TwoTower
+from torch_reference.training.distinct import encode_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class RetrievalModel(nn.Module):
         self.task = RetrievalTask(config.loss, config.negatives, num_candidates)
         self._catalogue = catalogue if whole else None
         self._mind_power = _mind_power(config)
+        self._encode_once = config.training.encode_once
 
     def compute_loss(
         self, batch: BatchTensors, generator: torch.Generator | None = None, bank: Columns | None = None
@@ -90,13 +92,25 @@ class RetrievalModel(nn.Module):
         return self.loss_of(scored.rows, scored.columns, bank, total_weight(batch))
 
     def encode(self, batch: BatchTensors, generator: torch.Generator | None = None) -> Encoded:
-        """Encode queries and candidates, the query tower first."""
-        features = self.candidate_features(batch)
-        return Encoded(
-            self.towers.encode_query(batch["query_features"], generator, batch.get("places")),
-            self.towers.encode_candidate(features, generator),
-            self.towers.candidate_bias(features),
-        )
+        """Encode queries and candidates, the query tower first; where configured each distinct row once."""
+        query_features, features = batch["query_features"], self.candidate_features(batch)
+
+        def encode_query(some: FeatureTensors) -> list[Tensor]:
+            return [self.towers.encode_query(some, generator, batch.get("places"))]
+
+        def encode_candidate(some: FeatureTensors) -> list[Tensor]:
+            bias = self.towers.candidate_bias(some)
+            return [self.towers.encode_candidate(some, generator), *([] if bias is None else [bias])]
+
+        if "query" in self._encode_once:
+            [query_BD] = encode_once(encode_query, query_features, batch["query_rows"])
+        else:
+            [query_BD] = encode_query(query_features)
+        if "candidate" in self._encode_once:
+            candidate_AD, *bias_A = encode_once(encode_candidate, features, _rows_and_log_q(batch)[0])
+        else:
+            candidate_AD, *bias_A = encode_candidate(features)
+        return Encoded(query_BD, candidate_AD, bias_A[0] if bias_A else None)
 
     def candidate_features(self, batch: BatchTensors) -> FeatureTensors:
         """Features of all that the candidate tower encodes: positives, sampled, impressions; or the catalogue."""
