@@ -21,6 +21,7 @@ CASES = {
         "loss": {"learn_temperature": True},
         "negatives": {**ALL_SOURCES, "hardest": 6},
     },
+    "candidates once": {"training": {"encode_once": ["candidate"]}},
     "all sources, chunks": {"negatives": ALL_SOURCES, "training": {"chunk_size": 2}},
     "refined, bank": {"loss": {"log_q": "refined"}, "negatives": {"bank": {"num_batches": 2}}},
     "full softmax": {"loss": {"kind": "full_softmax", "log_q": "none"}},

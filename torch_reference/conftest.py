@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -335,6 +336,7 @@ def _example(
     negatives: Negatives | None = None,
     optimizer: Optimizer | None = None,
     chunk_size: int | None = None,
+    encode_once: tuple[Literal["query", "candidate"], ...] = (),
     device: str = "cpu",
 ) -> Example:
     query = Tower(
@@ -365,7 +367,7 @@ def _example(
         loss=loss or Loss(temperature=0.5),
         negatives=negatives or Negatives(),
         optimizer=optimizer or Optimizer(kind="adam", learning_rate=0.01),
-        training=Training(device=device, batch_size=BATCH, chunk_size=chunk_size),
+        training=Training(device=device, batch_size=BATCH, chunk_size=chunk_size, encode_once=encode_once),
         seed=3,
     )
     weights = initial_weights(parameter_table(config, SIZES), seed=1, embedding_stddev=0.5)

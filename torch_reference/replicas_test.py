@@ -35,6 +35,7 @@ CASES = {
         "negatives": Negatives(mask_known_positives=True),
     },
     "hardest": {"negatives": Negatives(hardest=2)},
+    "candidates once": {"encode_once": ("candidate",)},
     "chunks": {"chunk_size": 3, "loss": Loss(temperature=0.5, learn_temperature=True)},
 }
 TRAINED = {
