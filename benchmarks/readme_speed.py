@@ -4,10 +4,12 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks import train_repeats_report
 from benchmarks.index_found import by_dataset, quickest
 from benchmarks.report_text import Line, joined
 from benchmarks.spread import paired_ratio, ratio
-from benchmarks.train_throughput_report import PEAK, by_run, faster
+from benchmarks.train_repeats_report import faster
+from benchmarks.train_throughput_report import PEAK, by_run
 
 Row = tuple[str, str, str]
 ORDER = (
@@ -100,7 +102,21 @@ TUTORIAL_DIM = 32
 
 def train_throughput(lines: Sequence[Line]) -> list[Row]:
     """What a million rows cost against ten thousand, and how both stacks train beside others."""
-    return [*_million_rows(lines), *_beside_others(lines)]
+    return [*_million_rows(lines), *_beside_others(lines), *_distinct_rows_once(lines)]
+
+
+def _distinct_rows_once(lines: Sequence[Line]) -> list[Row]:
+    """Times as fast as the stock loops where each distinct row of a batch is encoded once, and of a batch of what."""
+    repeats = [line for line in lines if train_repeats_report.DATA in line["settings"]]
+    said = []
+    for (_, optimizer), found in train_repeats_report.by_run(repeats).items():
+        (own, once), *_, (stock, line) = found.items()
+        said += [f"`{own.partition(',')[0]}` {faster(once, line).says()} of {stock}"] if optimizer == "adam" else []
+    if not said:
+        return []
+    data = joined(sorted({line["settings"][train_repeats_report.DATA] for line in repeats}))
+    question = f"the same with batches of {data} and `training.encode_once`, tables of {FEW:,} rows"
+    return [(question, "`python -m benchmarks.train_throughput`", "; ".join(said))]
 
 
 def _beside_others(lines: Sequence[Line]) -> list[Row]:

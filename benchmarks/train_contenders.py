@@ -94,7 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compete(
-    contenders: Mapping[str, Contender], product: Callable[[], float], *, seconds: float, batch_size: int
+    contenders: Mapping[str, Contender],
+    product: Callable[[], float],
+    *,
+    seconds: float,
+    batch_size: int,
+    turn_seconds: float = TURN_SECONDS,
 ) -> tuple[dict[str, record.Times], dict[str, dict[str, Any]]]:
     """Compare the first losses, then take turns until the time is up.
 
@@ -103,6 +108,7 @@ def compete(
         product: multiplies once; floating-point operations that it took.
         seconds: after which no round is begun, the first few excepted.
         batch_size: of a step.
+        turn_seconds: a turn's length.
 
     Returns:
         Raw times of the turns by name, and what each did.
@@ -112,7 +118,7 @@ def compete(
     """
     losses = {name: contender.turn(WARM_UP).losses for name, contender in contenders.items()}
     check_losses(losses)
-    steps = {name: _steps_a_turn(contender) for name, contender in contenders.items()}
+    steps = {name: _steps_a_turn(contender, turn_seconds) for name, contender in contenders.items()}
     times = {name: record.Times() for name in (*contenders, PEAK)}
     flops = product()
     until = time.monotonic() + seconds
@@ -137,8 +143,8 @@ def compete(
     return times, figures
 
 
-def _steps_a_turn(contender: Contender) -> int:
-    return max(1, min(MOST_STEPS, int(2 * TURN_SECONDS / contender.turn(2).wall)))
+def _steps_a_turn(contender: Contender, seconds: float) -> int:
+    return max(1, min(MOST_STEPS, int(2 * seconds / contender.turn(2).wall)))
 
 
 def _tensorflow(flags: argparse.Namespace, weights: dict[str, Array], rows: Array) -> tuple[Any, Any]:

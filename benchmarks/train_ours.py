@@ -11,7 +11,7 @@ from retrieval_contract.arrays import Batch
 from retrieval_contract.stack import Stack, Trainer
 
 
-def run_config(optimizer: str) -> c.RunConfig:
+def run_config(optimizer: str, *, encode_once: bool = False) -> c.RunConfig:
     """The problem in this project's words."""
     towers = {
         side: c.Tower(features=(c.IdFeature(name=f"{side}_id", width=WIDTHS[0]),), hidden_dims=WIDTHS[1:-1])
@@ -24,6 +24,7 @@ def run_config(optimizer: str) -> c.RunConfig:
         model=c.Model(dim=WIDTHS[-1], normalize=False),
         loss=c.Loss(temperature=1.0, log_q="none", remove_accidental_hits=False),
         optimizer=c.Optimizer.model_validate({"kind": optimizer, "learning_rate": LEARNING_RATES[optimizer]}),
+        training=c.Training(encode_once=("query", "candidate") if encode_once else ()),
     )
 
 
@@ -31,7 +32,9 @@ def run_config(optimizer: str) -> c.RunConfig:
 class Ours:
     """A stack's trainer, fed as `train` feeds it."""
 
-    def __init__(self, stack_name: str, optimizer: str, weights: dict[str, Array], rows: Array) -> None:
+    def __init__(
+        self, stack_name: str, optimizer: str, weights: dict[str, Array], rows: Array, *, encode_once: bool = False
+    ) -> None:
         """Build at step 0.
 
         Args:
@@ -39,6 +42,7 @@ class Ours:
             optimizer: by name.
             weights: from `draw_weights`.
             rows: from `draw_rows`.
+            encode_once: encode each distinct row of a batch once.
         """
         stack: Stack = importlib.import_module(f"{stack_name}.stack").STACK
         num_rows = len(weights["query.embedding.query_id"])
@@ -46,7 +50,7 @@ class Ours:
         state = {f"weights/{name}": array for name, array in weights.items()}
         catalogue = {"candidate_id": np.arange(2, num_rows, dtype=np.int32)}
         self._trainer: Trainer = stack.trainer(
-            run_config(optimizer), sizes, {**state, "step": np.array(0, np.int64)}, catalogue
+            run_config(optimizer, encode_once=encode_once), sizes, {**state, "step": np.array(0, np.int64)}, catalogue
         )
         self._batches = [_batch(*pair) for pair in rows]
         self._rate, self._done = LEARNING_RATES[optimizer], 0

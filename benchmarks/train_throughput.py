@@ -4,7 +4,9 @@
 
 Both towers 64 -> 512 -> 256 -> 128 over an id embedding of width 64, batch 1,024, Adam, rows drawn evenly. A trainer
 with tables of 10,000 rows and one of 1,000,000 take turns in one process, so that whatever else the machine does meets
-both; each stack has a process of its own. The last line is one JSON object; its ratio is the worse stack's.
+both; each stack has a process of its own. Then ours take turns with others (`train_contenders`), and, without --quick,
+on batches that repeat rows as real ones do (`train_repeats`). The last line is one JSON object; its ratio is the worse
+stack's.
 """
 
 import argparse
@@ -231,6 +233,9 @@ def _beside_others(flags: argparse.Namespace) -> dict[str, Any]:
             keras_rs = ["--keras_rs"] if not flags.quick and rows < HUGE else []
             words = [family, optimizer, str(rows), *more, *keras_rs]
             found[f"{family}, {optimizer}, {rows:,} rows"] = _in_a_process("train_contenders", *words)
+    for family in () if flags.quick else train_contenders.FAMILIES:
+        words = [family, "--results", str(flags.results)]
+        found[f"{family}, rows that repeat"] = _in_a_process("train_repeats", *words)
     return found
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks import train_repeats_report
 from benchmarks.report_text import Line, joined, machines, paragraph, table
 from benchmarks.spread import Ratio, paired_ratio, spread
 from benchmarks.svg_figure import saved_figure
 from benchmarks.train_problem import BATCH_SIZE, FLOPS_A_STEP
+from benchmarks.train_repeats_report import faster, who_is_faster
 
 PEAK = "matrix product"
 GFLOP_AN_EXAMPLE = FLOPS_A_STEP / BATCH_SIZE / 1e9
@@ -29,7 +31,7 @@ def section(lines: Sequence[Line], plots: Path) -> str:
         plot(runs, plots / "train_throughput.svg")
         parts += ["### Beside others", _table(runs), _answer(runs)]
         parts.append("![Examples a second by rows of the tables](results/plots/train_throughput.svg)")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *train_repeats_report.parts(lines)])
 
 
 def by_stack(lines: Sequence[Line]) -> dict[str, dict[int, Line]]:
@@ -41,20 +43,16 @@ def by_stack(lines: Sequence[Line]) -> dict[str, dict[int, Line]]:
 
 
 def by_run(lines: Sequence[Line]) -> dict[Run, dict[str, Line]]:
-    """Lines of those who took turns, ours first."""
+    """Lines of those who took turns on rows drawn evenly, ours first."""
     found: dict[Run, dict[str, Line]] = {}
     for line in _with(lines, "contender"):
         settings = line["settings"]
+        if train_repeats_report.DATA in settings:
+            continue
         found.setdefault((settings["family"], settings["rows"], settings["optimizer"]), {})[settings["contender"]] = (
             line
         )
     return dict(sorted(found.items()))
-
-
-def faster(ours: Line, theirs: Line) -> Ratio:
-    """How many times as fast ours steps, turn by turn."""
-    slow, fast = ([seconds / line["steps_a_turn"] for seconds in line["wall_seconds"]] for line in (theirs, ours))
-    return paired_ratio(slow, fast)
 
 
 def machine_peak(runs: Mapping[Run, Mapping[str, Line]]) -> float:
@@ -128,14 +126,8 @@ def _answer(runs: dict[Run, dict[str, Line]]) -> str:
     for (_, size, optimizer), found in runs.items():
         (own, ours), *others = [(name, line) for name, line in found.items() if name != PEAK]
         for name, line in others:
-            said.append(f"- {optimizer}, {size:,} rows: {_sentence(own, name, faster(ours, line))}")
+            said.append(f"- {optimizer}, {size:,} rows: {who_is_faster(own, name, faster(ours, line))}")
     return "\n".join(said)
-
-
-def _sentence(own: str, other: str, times: Ratio) -> str:
-    if not times.differs:
-        return f"`{own}` and {other}: {times.says()}."
-    return f"`{own}` is {'faster' if times.value > 1 else 'slower'} than {other}: {times.says()} times its rate."
 
 
 def _spread(line: Line) -> str:

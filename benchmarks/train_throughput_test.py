@@ -75,4 +75,5 @@ def test_main_compares_ours_with_others_and_keeps_the_ratio(capsys, monkeypatch)
     assert figures["ratio_1m_rows_to_10k_rows"] == 0.8
     assert asked[2:] == [("train_contenders", family, "adam", "10000") for family in ("tensorflow", "torch")]
     train_throughput.main([])
-    assert len(asked) == 4 + 2 + 2 * len(train_throughput.RUNS)
+    assert len(asked) == 4 + 2 + 2 * len(train_throughput.RUNS) + 2
+    assert [words[:2] for words in asked[-2:]] == [("train_repeats", "tensorflow"), ("train_repeats", "torch")]
