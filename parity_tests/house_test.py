@@ -20,6 +20,7 @@ FILES_OF_ONE_STACK: Mapping[str, str] = {
     "tfrs_models/indexes/scann_structure.py": "ScaNN is a TensorFlow library",
     **dict.fromkeys(
         (
+            "tfrs_models/indexes/each_query.py",
             "tfrs_models/indexes/kept_vectors.py",
             "tfrs_models/indexes/partition_blocks.py",
             "tfrs_models/indexes/partition_scan.py",

@@ -74,12 +74,12 @@ def rank(
     rows_BM[excluded.contains(rows_BM)] = -1
     scores_BM = inner_products(stored, queries_BD, rows_BM)
     # Rows ascend, so a stable sort breaks ties by the smaller row.
-    order_BM = np.argsort(-scores_BM, axis=1, kind="stable")
-    rows_BM = np.take_along_axis(rows_BM, order_BM, axis=1)
-    scores_BM = np.take_along_axis(scores_BM, order_BM, axis=1)
+    places_B = np.arange(len(queries_BD))
+    ordered_BM = places_B[:, None], np.argsort(-scores_BM, axis=1, kind="stable")
+    rows_BM, scores_BM = rows_BM[ordered_BM], scores_BM[ordered_BM]
     num_found_B = (rows_BM >= 0).sum(axis=1)
     num_available_B = (excluded.size if num_allowed is None else num_allowed) - excluded.counts
-    worst_B = np.take_along_axis(scores_BM, np.maximum(num_found_B - 1, 0)[:, None], axis=1)[:, 0]
+    worst_B = scores_BM[places_B, np.maximum(num_found_B - 1, 0)]
     rows_BK, scores_BK = _first(rows_BM, k, -1), _first(scores_BM, k, -np.inf)
     settled_B = (num_found_B == num_available_B) | ((num_found_B > k) & (scores_BK[:, -1] > worst_B))
     return TopK(rows=rows_BK, scores=scores_BK), settled_B

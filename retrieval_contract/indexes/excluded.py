@@ -42,8 +42,12 @@ class Excluded:
         if outside.size:
             todo = "exclude rows of the catalogue that the index was built from"
             raise UserError(f"excluded candidate row {outside[0]:,} is outside 0 to {size - 1:,}", todo=todo)
-        pairs = np.unique(np.repeat(np.arange(num_queries), lengths) * size + flat)
-        return cls(places=pairs // size, rows=pairs % size, num_queries=num_queries, size=size)
+        pairs = np.repeat(np.arange(num_queries), lengths) * size + flat
+        # Few numbers: `np.unique` takes three times as long as this.
+        pairs.sort()
+        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
+        places, rows_P = np.divmod(pairs, size)
+        return cls(places=places, rows=rows_P, num_queries=num_queries, size=size)
 
     @property
     def counts(self) -> Int64Array:

@@ -3,6 +3,7 @@
 Letters: B queries, I vectors of each, N candidates, D width.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +12,9 @@ from retrieval_contract.arrays import BoolArray, Float32Array, Int64Array
 from retrieval_contract.errors import UserError, first_rows
 from retrieval_contract.indexes.attributes import Attributes, Filter
 from retrieval_contract.indexes.stored import norms
+
+LARGEST = float(np.finfo(np.float32).max) / 2
+"""Bound on a score."""
 
 
 def check_digest(of_index: str, of_queries: str) -> None:
@@ -48,12 +52,13 @@ def checked_queries(queries: Float32Array, dim: int, largest_norm: float) -> Flo
     if queries.ndim not in (2, 3) or queries.shape[-1] != dim or (queries.ndim == 3 and not queries.shape[1]):
         what = f"query vectors have shape {queries.shape}, the index holds vectors of width {dim}"
         raise UserError(what, todo=f"give [B, {dim}]; one query is [1, {dim}]")
-    bad = np.flatnonzero(~np.isfinite(queries.reshape(len(queries), np.prod(queries.shape[1:]))).all(axis=1))
-    if bad.size:
+    queries_BD = np.ascontiguousarray(queries.reshape(-1, dim), dtype=np.float32)
+    longest = norms(queries_BD).max(initial=0.0)
+    if not math.isfinite(longest):
+        bad = np.flatnonzero(~np.isfinite(queries_BD).all(axis=1).reshape(len(queries), -1).all(axis=1))
         where = first_rows(bad.tolist(), bad.size)
         raise UserError("query vectors hold NaN or infinity", where=where, todo="train again")
-    queries_BD = np.ascontiguousarray(queries.reshape(-1, dim), dtype=np.float32)
-    if norms(queries_BD).max(initial=0.0) * largest_norm > np.finfo(np.float32).max / 2:
+    if longest * largest_norm > LARGEST:
         todo = "train again with a lower learning rate"
         raise UserError("vectors so long that a score would overflow float32", todo=todo)
     return queries_BD

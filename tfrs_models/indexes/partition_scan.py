@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 import tensorflow as tf
 
+from tfrs_models.indexes.each_query import each_query
 from tfrs_models.indexes.partition_blocks import Blocks
 from tfrs_models.indexes.partitions import Partitions
 from tfrs_models.indexes.principal_axes import Axes
@@ -68,24 +69,31 @@ class PartitionScan(tf.Module):
         Returns:
             1 to P, int32.
         """
-        usual = 1 + SPARE * self.num_partitions / self.num_places * tf.cast(num_wanted, tf.float64)
-        number = tf.maximum(tf.cast(searched, tf.float64), usual)
+        number = tf.maximum(tf.cast(searched, tf.float64), self._usual(tf.cast(num_wanted, tf.float64)))
         if allowed_N is not None:
             num_allowed = tf.math.count_nonzero(allowed_N, dtype=tf.int32)
             number *= tf.size(allowed_N) / tf.maximum(num_allowed, 1)
         return tf.cast(tf.minimum(number, self.num_partitions), tf.int32)
 
-    def is_deep(self, num_searched: tf.Tensor) -> tf.Tensor:
-        """True where `every` costs no more than `some`, and finds all."""
-        return tf.logical_or(DEEP * num_searched > self.num_partitions, self.num_places <= SMALL)
+    def planned(self, searched: int, num_wanted: int) -> int:
+        """`to_search` in plain numbers, where all candidates count."""
+        return int(min(max(searched, self._usual(num_wanted)), self.num_partitions))
 
-    def promises(self, query_D: tf.Tensor) -> tf.Tensor:
+    def _usual(self, num_wanted: Any) -> Any:
+        """Partitions of the mean size that hold `SPARE` times as many candidates as wanted."""
+        return 1 + SPARE * self.num_partitions / self.num_places * num_wanted
+
+    def is_deep(self, num_searched: Any) -> Any:
+        """True where `every` costs no more than `some`, and finds all; of a number or a tensor."""
+        return (DEEP * num_searched > self.num_partitions) | (self.num_places <= SMALL)
+
+    def promises(self, query_D: tf.Tensor, query_C: tf.Tensor) -> tf.Tensor:
         """What the best candidate of each partition may score [P]: <q, c> + SPREAD |q| s.
 
         c is the centroid and s its candidates' spread; a partition that was made of two clusters has its centroid
         between them, and would be overlooked without the second term.
         """
-        return tf.linalg.matvec(self._centroids, self._turned(query_D)) + tf.norm(query_D) * self._spreads
+        return tf.linalg.matvec(self._centroids, query_C) + tf.norm(query_D) * self._spreads
 
     def some(self, query_D: tf.Tensor, number: tf.Tensor, num_wanted: tf.Tensor) -> Scored:
         """Score the candidates of the partitions that promise most [S].
@@ -95,14 +103,23 @@ class PartitionScan(tf.Module):
             number: partitions; up to `FURTHER` times as many where these hold fewer candidates than wanted.
             num_wanted: candidates.
         """
-        considered = tf.minimum(FURTHER * number, self.num_partitions)
-        best = tf.math.top_k(self.promises(query_D), considered).indices
-        enough = 1 + tf.searchsorted(tf.cumsum(tf.gather(self._sizes, best)), [num_wanted])[0]
-        best = best[: tf.maximum(number, enough)]
+        query_C = self._turned(query_D)
+        best = self._most_promising(self.promises(query_D, query_C), number, num_wanted)
         blocks = tf.ragged.range(tf.gather(self._starts, best), tf.gather(self._starts, best + 1)).flat_values
         codes_SC = tf.reshape(tf.gather(self._codes, blocks), [-1, self._scales.shape[0]])
-        scores_S = tf.linalg.matvec(tf.cast(codes_SC, tf.float32), self._turned(query_D) * self._scales)
+        scores_S = tf.linalg.matvec(tf.cast(codes_SC, tf.float32), query_C * self._scales)
         return tf.reshape(tf.gather(self._rows, blocks), [-1]), scores_S
+
+    def _most_promising(self, promises_P: tf.Tensor, number: tf.Tensor, num_wanted: tf.Tensor) -> tf.Tensor:
+        """So many partitions, or as many more as hold what is wanted: rarely needed, and sorting them costs."""
+        best = tf.math.top_k(promises_P, number).indices
+
+        def more() -> tf.Tensor:
+            further = tf.math.top_k(promises_P, tf.minimum(FURTHER * number, self.num_partitions)).indices
+            enough = 1 + tf.searchsorted(tf.cumsum(tf.gather(self._sizes, further)), [num_wanted])[0]
+            return further[: tf.maximum(number, enough)]
+
+        return tf.cond(tf.reduce_sum(tf.gather(self._sizes, best)) < num_wanted, more, lambda: best)
 
     def every(self, query_D: tf.Tensor) -> Scored:
         """Score all candidates [S]."""
@@ -123,17 +140,7 @@ def proposals(
         scored = tf.cond(scan.is_deep(number), lambda: scan.every(query_D), lambda: scan.some(query_D, number, depth))
         return best(scored, depth, allowed_N)
 
-    def propose_one() -> Scored:
-        rows_M, scores_M = propose(queries_BD[0])
-        return rows_M[None], scores_M[None]
-
-    specs = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
-    # A loop of one costs a sixth of a millisecond, a tenth of the whole search.
-    return tf.cond(
-        tf.equal(tf.shape(queries_BD)[0], 1),
-        propose_one,
-        lambda: tf.map_fn(propose, queries_BD, fn_output_signature=specs),
-    )
+    return each_query(lambda one: propose(one["query"]), {"query": queries_BD})
 
 
 def best(scored: Scored, depth: tf.Tensor, allowed_N: tf.Tensor | None) -> Scored:

@@ -20,7 +20,7 @@ from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.protocol import Index
 from retrieval_contract.indexes.stored import StoredVectors
 from tfrs_models.indexes.partition_blocks import Blocks
-from tfrs_models.indexes.partition_scan import PartitionScan, Scored, proposals
+from tfrs_models.indexes.partition_scan import PartitionScan, Scored, best, proposals
 from tfrs_models.indexes.partitions import Partitions, partition
 from tfrs_models.indexes.principal_axes import Axes
 
@@ -69,6 +69,7 @@ class PartitionedIndex(Index):
     _partitions: Partitions
     _scan: PartitionScan
     _proposals: Callable[..., Scored]
+    _alone: Callable[..., Scored]
 
     def exported(self) -> tuple[PartitionScan, StoredVectors]:
         """Partitions and vectors, for a search that is exported; they are shared, and must not change then."""
@@ -80,10 +81,13 @@ class PartitionedIndex(Index):
     def _propose(self, queries_BD: Float32Array, depth: int, allowed_N: BoolArray | None) -> TopK:
         searched = num_searched(self.settings, self._scan.num_partitions)
         depth = max(depth, min(self.settings.partitioned_rescore, self.size))
+        number = self._scan.planned(searched, depth)
         with tf.device("/CPU:0"):
+            if len(queries_BD) == 1 and allowed_N is None and not self._scan.is_deep(number):
+                rows_C, scores_C = self._alone(tf.constant(queries_BD[0]), _scalar(number), _scalar(depth))
+                return TopK(rows=rows_C.numpy()[None], scores=scores_C.numpy()[None])
             allowed = None if allowed_N is None else tf.constant(allowed_N)
-            numbers = tf.constant(depth), tf.constant(searched)
-            rows_BC, scores_BC = self._proposals(tf.constant(queries_BD), *numbers, allowed)
+            rows_BC, scores_BC = self._proposals(tf.constant(queries_BD), _scalar(depth), _scalar(searched), allowed)
         return TopK(rows=rows_BC.numpy(), scores=scores_BC.numpy())
 
     def _append(self, values_MD: Float32Array) -> bool:
@@ -120,10 +124,24 @@ class PartitionedIndex(Index):
         with tf.device("/CPU:0"):
             self._scan = PartitionScan(partitions, blocks)
         self._proposals = tf.function(functools.partial(proposals, self._scan), reduce_retracing=True)
+        number = tf.TensorSpec([], tf.int32)
+        query = tf.TensorSpec(blocks.axes.mean.shape, tf.float32)
+        # Called as it is, without asking each time which trace fits: a third of a millisecond.
+        self._alone = tf.function(self._some).get_concrete_function(query, number, number)
+
+    def _some(self, query_D: tf.Tensor, number: tf.Tensor, depth: tf.Tensor) -> Scored:
+        """Proposals for one query that few partitions are searched for; what `proposals` comes to there."""
+        return best(self._scan.some(query_D, number, depth), depth, None)
 
     @classmethod
     def _versions(cls) -> Mapping[str, str]:
         return {"tensorflow": importlib.metadata.version("tensorflow")}
+
+
+@functools.lru_cache(maxsize=64)
+def _scalar(number: int) -> tf.Tensor:
+    """A number as a tensor; the same few are asked for again and again."""
+    return tf.constant(number)
 
 
 def _fields(arrays: Partitions | Axes) -> dict[str, Any]:

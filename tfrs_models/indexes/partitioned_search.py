@@ -15,6 +15,7 @@ import tensorflow as tf
 from retrieval_contract import config
 from retrieval_contract.arrays import BoolArray, Float32Array
 from retrieval_contract.indexes.stored import StoredVectors
+from tfrs_models.indexes.each_query import each_query
 from tfrs_models.indexes.kept_vectors import KeptVectors
 from tfrs_models.indexes.partition_scan import PartitionScan, Scored, best
 from tfrs_models.indexes.partitioned_index import PartitionedIndex, num_searched, structure
@@ -81,15 +82,7 @@ class PartitionedSearch(tf.Module):
         def answer(one: dict[str, tf.Tensor]) -> Scored:
             return self._answer(one["query"], k, one.get("excluded"), one.get("allowed", allowed))
 
-        # A loop over no query cannot say how wide its result is: one query of zeros is answered, and cut off again.
-        num_queries = tf.shape(queries_BD)[0]
-        extra = [[0, tf.cast(num_queries == 0, tf.int32)], [0, 0]]
-        rows_BK, scores_BK = tf.map_fn(
-            answer,
-            {name: tf.pad(tensor, extra) for name, tensor in each.items()},
-            fn_output_signature=(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)),
-        )
-        return rows_BK[:num_queries], scores_BK[:num_queries]
+        return each_query(answer, each)
 
     def _answer(
         self, query_D: tf.Tensor, k: tf.Tensor, excluded_M: tf.Tensor | None, allowed_N: tf.Tensor | None

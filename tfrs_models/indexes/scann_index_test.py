@@ -26,7 +26,9 @@ class TestBruteForce(IndexConformance):
 @needs_scann
 class TestTree(IndexConformance):
     index_class = ScannIndex
-    settings = _tree(scann_leaves_to_search=12)
+    # Builds do not repeat: with 12 leaves and 300 rescored one in some hundred finds less than 0.95; of 90 with these
+    # the worst found 0.9775.
+    settings = _tree(scann_leaves_to_search=40, scann_rescore=590)
     least_recall = 0.95
     least_recall_sift = 0.9
 
