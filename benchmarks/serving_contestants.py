@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import record
+from benchmarks.train_ours import run_config
+from benchmarks.train_problem import draw_weights
 from retrieval_contract import config
 from retrieval_contract.arrays import Float32Array, Int32Array, Vectors
 from retrieval_contract.indexes.protocol import Index
+from retrieval_contract.stack import Stack
 
 HOMES: Mapping[str, tuple[str, str]] = {
     "scann": ("tfrs_models.indexes.scann_index", "ScannIndex"),
@@ -25,6 +28,8 @@ HOMES: Mapping[str, tuple[str, str]] = {
     "faiss": ("torch_reference.indexes.faiss_index", "FaissIndex"),
 }
 """Module and class of each backend here."""
+KNOWN = 10_000
+"""Rows of the table that query ids are looked up in."""
 RAW_RESCORED = 300
 """Candidates that raw ScaNN reorders by float32."""
 
@@ -58,6 +63,8 @@ class Contestant:
     """Memory, where it can be told."""
     build: record.Times
     """Seconds that its structure took, once."""
+    encode: Callable[[int], object] | None = None
+    """What comes before the answer: the query tower of the index's stack; None for others."""
 
 
 def load_frameworks() -> None:
@@ -96,7 +103,20 @@ def index_of(settings: config.Index, asked: Asked) -> Contestant:
         settings={**own, "store": settings.store},
         num_bytes=index.num_bytes,
         build=build,
+        encode=query_tower(HOMES[settings.backend][0].partition(".")[0]),
     )
+
+
+def query_tower(stack_name: str) -> Callable[[int], Float32Array]:
+    """A query's place -> its vector by a tower 64 -> 512 -> 256 -> 128 over its id, as a server computes it.
+
+    The weights are drawn, as the candidates are, so the vector is only timed; it is not what the index is asked.
+    """
+    stack: Stack = importlib.import_module(f"{stack_name}.stack").STACK
+    sizes = {side: {f"{side}_id": KNOWN} for side in ("query", "candidate")}
+    encoders = stack.encoders(run_config("sgd"), sizes, draw_weights(KNOWN, seed=0))
+    rows = np.random.default_rng(0).integers(2, KNOWN, KNOWN).astype(np.int32)
+    return lambda place: encoders.encode_queries({"query_id": rows[place : place + 1]})
 
 
 def tfrs_layer(asked: Asked) -> Contestant:

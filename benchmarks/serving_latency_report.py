@@ -59,12 +59,14 @@ def _method(lines: Sequence[Line]) -> str:
         f"of the true best {settings['k']} does it find? Vectors of width {settings['dim']} that lie near "
         f"{settings['latent']} dimensions; measured on {machines(lines)}. They take turns; ratios are of the same "
         "query. Verified before any time was printed: recall against exact search, and of our indexes that no "
-        "excluded candidate comes, none comes twice and none is missing."
+        "excluded candidate comes, none comes twice and none is missing. `recommend` is the query tower of the index's "
+        "stack (64 to 512 to 256 to 128, drawn weights), then this search."
     )
 
 
 def _table(found: Mapping[str, Line]) -> str:
     head = ["", "recall@100 [95 %]", *(f"p{percent}, ms" for percent in PERCENTILES), "median ms (quartiles)"]
+    head += ["`recommend`: p50, p99"]
     head += [*(f"time against {NAMES[name]}" for name in AGAINST if name in found), "built in s", "MB"]
     return table(head, [_row(name, line, found) for name, line in found.items()])
 
@@ -78,6 +80,7 @@ def _row(name: str, line: Line, found: Mapping[str, Line]) -> list[str]:
         _recall(line),
         *(f"{figure:.2f}" for figure in milliseconds(line)),
         f"{middle} ({low} to {high})",
+        _recommend(line),
         *ratios,
         f"{line['build_seconds']:.1f}",
         megabytes,
@@ -87,6 +90,14 @@ def _row(name: str, line: Line, found: Mapping[str, Line]) -> list[str]:
 def milliseconds(line: Line) -> list[float]:
     """p50, p95 and p99."""
     return [1e3 * float(value) for value in np.percentile(line["wall_seconds"], PERCENTILES)]
+
+
+def _recommend(line: Line) -> str:
+    """Tower and search of the same query together: p50 and p99; lines of old know no tower."""
+    if not line.get("tower_seconds"):
+        return ""
+    p50, p99 = np.percentile(np.add(line["wall_seconds"], line["tower_seconds"]), [50, 99])
+    return f"{1e3 * p50:.2f} ms, {1e3 * p99:.2f} ms"
 
 
 def against(line: Line, other: Line) -> Ratio:
@@ -131,8 +142,12 @@ def readme_rows(lines: Sequence[Line]) -> list[tuple[str, str, str]]:
         f"one query of {size:,} x {settings['dim']} with {settings['excluded']} excluded, k {settings['k']}, one "
         "thread: recall@100, p50, p99"
     )
-    quick = " --quick" if size == QUICK_SIZE else ""
-    return [(question, f"`python -m benchmarks.serving_latency{quick}`", "; ".join(figures))]
+    command = f"`python -m benchmarks.serving_latency{' --quick' if size == QUICK_SIZE else ''}`"
+    rows = [(question, command, "; ".join(figures))]
+    whole = [f"{NAMES.get(name, name)} {said}" for name, line in found.items() if (said := _recommend(line))]
+    if whole:
+        rows.append(("the same with the query tower before it: p50, p99", command, "; ".join(whole)))
+    return rows
 
 
 QUICK_SIZE = 200_000

@@ -5,10 +5,11 @@ import pytest
 from benchmarks import input_pipeline_report, negative_costs, negative_costs_report, record, serving_latency_report
 
 
-def latency(name, milliseconds, recall, candidates=200_000):
+def latency(name, milliseconds, recall, candidates=200_000, tower=()):
     times = record.Times(wall=[ms / 1e3 for ms in milliseconds], cpu=[0.0])
     settings = {"candidates": candidates, "dim": 128, "latent": 24, "k": 100, "excluded": 50}
     figures = {"recall": [recall] * len(milliseconds), "num_bytes": 2_000_000, "build_seconds": 1.5}
+    figures["tower_seconds"] = [ms / 1e3 for ms in tower]
     return record.line(
         "serving_latency", f"{name}, {candidates:,} candidates", times, settings=settings, seed=0, **figures
     )
@@ -20,12 +21,20 @@ def test_latencies_have_percentiles_recall_and_ratios_of_pairs(tmp_path):
     text = serving_latency_report.section(lines, tmp_path)
     row = next(row.split(" | ")[1:] for row in text.splitlines() if row.startswith("| ScaNN |"))
     assert row[:5] == ["0.9000 [0.9000, 0.9000]", "51.00", "96.00", "100.00", "51.00 (26.00 to 76.00)"]
-    assert row[5:] == ["2.00 [2.00, 2.00]", "1.5", "2 |"]
+    assert row[5:] == ["", "2.00 [2.00, 2.00]", "1.5", "2 |"]
     assert "ScaNN takes 2.00 [2.00, 2.00] of ScaNN alone's time at -0.050 recall." in text
     assert (tmp_path / "serving_latency.svg").exists()
     lines.append(latency("scann", slow, 0.8, candidates=1_000_000))
     ((question, command, figure),) = serving_latency_report.readme_rows(lines)
     assert "1,000,000 x 128" in question and "--quick" not in command and figure == "ScaNN 0.800, 51.00 ms, 100.00 ms"
+
+
+def test_a_tower_is_added_query_by_query(tmp_path):
+    lines = [latency("faiss", [1.0, 2.0, 3.0], 0.9, tower=[5.0, 1.0, 3.0]), latency("raw_scann", [1.0, 1.0, 1.0], 0.9)]
+    row = next(row for row in serving_latency_report.section(lines, tmp_path).splitlines() if "| FAISS |" in row)
+    assert row.split(" | ")[6] == "6.00 ms, 6.00 ms"
+    (_, (question, _, figure)) = serving_latency_report.readme_rows(lines)
+    assert question.startswith("the same with the query tower") and figure == "FAISS 6.00 ms, 6.00 ms"
 
 
 def test_batches_have_rates_against_one_thread(tmp_path):
