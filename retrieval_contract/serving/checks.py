@@ -4,6 +4,7 @@ JSON's `true` is no number here, though Python's is; a whole number is taken for
 training were read.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -90,11 +91,22 @@ def as_vectors(value: Any, field: str, *, dim: int) -> Float32Array:
     if numbers.ndim not in (2, 3) or numbers.shape[-1] != dim or 0 in numbers.shape:
         todo = f"give [B, {dim}]"
         raise bad(f"shape {list(numbers.shape)} where vectors have width {dim}", field=field, todo=todo)
+    if _holds_booleans(value, numbers.ndim):
+        raise bad("entries that are not numbers", field=field, todo=f"give rows of {dim} numbers")
     with np.errstate(over="ignore"):
         vectors = numbers.astype(np.float32)
     if not np.isfinite(vectors).all():
         raise bad("entries that are not finite in float32", field=field)
     return vectors
+
+
+def _holds_booleans(value: Any, depth: int) -> bool:
+    """True where a list of lists holds one: beside numbers NumPy takes it for 0 or 1."""
+    if isinstance(value, np.ndarray):
+        return False
+    for _ in range(depth - 1):
+        value = itertools.chain.from_iterable(value)
+    return bool in set(map(type, value))
 
 
 def refuse_unknown(tree: Mapping[str, Any], known: Iterable[str], field: str, *, what: str = "unknown field") -> None:

@@ -120,6 +120,7 @@ def test_faults_of_a_prediction_are_named(client, body, named):
         ("search", {"vectors": [[0.0] * 5, [0.0]], "k": 1}, "vectors: lists of unequal lengths"),
         ("search", {"vectors": [["0"] * 5], "k": 1}, "vectors: entries that are not numbers"),
         ("search", {"vectors": [[None] * 5], "k": 1}, "vectors: entries that are not numbers"),
+        ("search", {"vectors": [[0.5] * 5, [0.5] * 4 + [True]], "k": 1}, "vectors: entries that are not numbers"),
         ("search", {"vectors": [[1e300] * 5], "k": 1}, "vectors: entries that are not finite"),
         ("search", {"vectors": [[1e38] * 5], "k": 1}, "overflow"),
         ("search", {"vectors": [], "k": 1}, "vectors: no rows"),
