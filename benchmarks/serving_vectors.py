@@ -1,6 +1,6 @@
 """Vectors as two towers leave them: unit length, clustered, in few of the directions that their width has.
 
-A vector is `normalize(basis^T normalize(centre_c + SPREAD z) + NOISE e / sqrt(D))`: centres and z are normal in as many
+A vector is `normalize(basis^T normalize(centre_c + SPREAD z) + noise e / sqrt(D))`: centres and z are normal in as many
 dimensions as stated, cluster c is drawn with probability proportional to 1 / sqrt(c + 1), e is normal in all D.
 
 Letters: N vectors, Q queries, D width, R latent dimensions, C clusters.
@@ -36,7 +36,9 @@ class Drawn:
     """[Q, D], unit length, by the same law."""
 
 
-def draw(num_candidates: int, num_queries: int, dim: int, *, latent: int = LATENT, seed: int) -> Drawn:
+def draw(
+    num_candidates: int, num_queries: int, dim: int, *, latent: int = LATENT, noise: float = NOISE, seed: int
+) -> Drawn:
     """Draw candidates and queries.
 
     Args:
@@ -44,10 +46,11 @@ def draw(num_candidates: int, num_queries: int, dim: int, *, latent: int = LATEN
         num_queries: Q.
         dim: D.
         latent: R, at most D.
+        noise: as of `NOISE`, which neighbours nearer than that see as further dimensions.
         seed: of everything.
     """
     generator = np.random.default_rng(seed)
-    law = Law.of(num_candidates, dim, latent=latent, generator=generator)
+    law = Law.of(num_candidates, dim, latent=latent, noise=noise, generator=generator)
     return Drawn(candidates=law.vectors(num_candidates, generator), queries=law.vectors(num_queries, generator))
 
 
@@ -59,14 +62,18 @@ class Law:
     """[C, R]."""
     basis: Float32Array
     """[D, R], columns orthonormal."""
+    noise: float
+    """As of `NOISE`."""
 
     @classmethod
-    def of(cls, num_candidates: int, dim: int, *, latent: int, generator: np.random.Generator) -> Self:
+    def of(
+        cls, num_candidates: int, dim: int, *, latent: int, noise: float = NOISE, generator: np.random.Generator
+    ) -> Self:
         """Draw clusters for so many candidates; arguments as of `draw`."""
         num_clusters = max(1, num_candidates // CLUSTER_SIZE)
         centres_CR = generator.standard_normal((num_clusters, latent), np.float32)
         basis_DR = np.linalg.qr(generator.standard_normal((dim, latent)))[0].astype(np.float32)
-        return cls(centres=centres_CR, basis=basis_DR)
+        return cls(centres=centres_CR, basis=basis_DR, noise=noise)
 
     def vectors(self, num: int, generator: np.random.Generator) -> Float32Array:
         """Draw vectors [N, D]."""
@@ -75,7 +82,7 @@ class Law:
         noise_NR = generator.standard_normal((num, self.centres.shape[1]), np.float32)
         z_NR = unit(self.centres[at_N] + np.float32(SPREAD) * noise_NR)
         values_ND = generator.standard_normal((num, len(self.basis)), np.float32)
-        values_ND *= np.float32(NOISE / np.sqrt(len(self.basis)))
+        values_ND *= np.float32(self.noise / np.sqrt(len(self.basis)))
         values_ND += z_NR @ self.basis.T
         return unit(values_ND)
 

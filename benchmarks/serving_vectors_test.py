@@ -16,6 +16,8 @@ def test_vectors_have_unit_length_and_a_seed_repeats_them():
 def test_the_stated_dimension_is_what_neighbours_see():
     seen = [estimated_dimension(draw(5_000, 1, 64, latent=latent, seed=0).candidates) for latent in (4, 12, 40)]
     assert seen == sorted(seen) and seen[2] > 1.5 * seen[0], "more dimensions are more for neighbours too"
+    quiet = estimated_dimension(draw(5_000, 1, 64, latent=4, noise=0, seed=0).candidates)
+    assert quiet < 4 < seen[0], "noise is more dimensions to near neighbours: of a unit sphere's surface there are 3"
     flat = np.random.default_rng(0).standard_normal((5_000, 3))
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
     assert estimated_dimension(flat.astype(np.float32)) == pytest.approx(2, rel=0.1), "a sphere's surface"
