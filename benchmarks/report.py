@@ -49,6 +49,7 @@ class Part:
 
 PARTS = (
     Part("index_frontier"),
+    Part("index_difficulty"),
     Part("compression"),
     Part("scale"),
     Part("serving_latency"),
