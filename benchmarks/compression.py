@@ -42,6 +42,7 @@ KEPT: Mapping[str, Store] = {"int8": "int8", "float32": "float32"}
 """What they are scored by."""
 REPEATS = 3
 SERVED = {
+    "OPQ48_48,IVF{lists},PQ48": {"nprobe": 125},
     "IVF{lists},PQ64x4fs": {"nprobe": 80},
     "IVF{lists},SQ8": {"nprobe": 80},
     "IVF{lists},PQ64x4fs,Refine(SQ8)": {"nprobe": 80, "k_factor": 4},

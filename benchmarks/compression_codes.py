@@ -15,6 +15,8 @@ FAISS_CODES = ("Flat", "SQbf16", "SQ8", "SQ6", "SQ4")
 """Numbers one by one."""
 PQ_BYTES = (8, 16, 32, 64)
 """Codes of 8 bits for so many parts of a vector."""
+FEW_AXES = "OPQ48_48,PQ48"
+"""Codes of 8 bits for one axis each of the few that hold most of the variance: what the preset `compressed` takes."""
 SCANN_BLOCKS = (2, 4)
 """Dimensions that share a code of 4 bits."""
 INT8_BYTES = 4
@@ -35,6 +37,7 @@ def codes(*, quick: bool = False) -> list[Code]:
     faiss = {words: _faiss(words) for words in FAISS_CODES}
     quantised = [_faiss(f"PQ{num}") for num in (PQ_BYTES[:3] if quick else PQ_BYTES)]
     rotated = [_faiss(f"OPQ{num},PQ{num}") for num in PQ_BYTES[: 2 if quick else 3]]
+    rotated += [] if quick else [_faiss(FEW_AXES)]
     scann = [_scann(block, anisotropic=True) for block in SCANN_BLOCKS]
     scann.append(_scann(SCANN_BLOCKS[0], anisotropic=False))
     rabitq = [_faiss("RR128,RaBitQ"), _faiss("RR128,RaBitQ4")]

@@ -18,7 +18,7 @@ import numpy as np
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, TopK
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.protocol import Index
-from torch_reference.indexes.faiss_factories import factory_of, made, reason
+from torch_reference.indexes.faiss_factories import factory_for, made, reason
 from torch_reference.indexes.faiss_structure import FaissStructure
 
 FILE = "index.faiss"
@@ -61,7 +61,7 @@ class FaissIndex(Index):
         return max(self.settings.faiss_rescore, CODE_DEPTH * depth)
 
     def _build(self, values_ND: Float32Array) -> None:
-        factory = factory_of(self.settings, *values_ND.shape)
+        factory = factory_for(self.settings, values_ND)
         self._structure = FaissStructure.of(made(factory, self.dim)).with_numbers()
         try:
             self._structure.index.train(values_ND)

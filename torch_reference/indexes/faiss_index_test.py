@@ -9,7 +9,7 @@ from retrieval_contract import config
 from retrieval_contract.errors import UserError
 from retrieval_contract.indexes.conformance import IndexConformance
 from retrieval_contract.indexes.planted import DIGEST, clustered, recall, vectors_of
-from torch_reference.indexes.faiss_factories import PRESETS, factory_of
+from torch_reference.indexes.faiss_factories import PRESETS, factory_for, factory_of
 from torch_reference.indexes.faiss_index import FaissIndex
 
 
@@ -122,6 +122,27 @@ def test_other_supported_factory_strings(factory):
 def test_a_preset_is_sized_by_the_catalogue(preset, size, dim, factory):
     assert factory_of(config.Index(faiss_preset=preset), size, dim) == factory
     assert factory_of(config.Index(faiss_preset=preset, faiss_factory="SQ8"), size, dim) == "SQ8"
+
+
+@pytest.mark.parametrize(
+    ("dim", "held", "factory"),
+    [
+        (64, 10, "OPQ48_48,IVF39,PQ48"),
+        (64, 64, "OPQ32_64,IVF39,PQ32"),
+        (64, 0, "OPQ48_48,IVF39,PQ48"),
+        (48, 10, "OPQ24_48,IVF39,PQ24"),
+    ],
+)
+def test_compressed_drops_axes_that_hold_next_to_nothing(dim, held, factory):
+    generator = np.random.default_rng(0)
+    turned, _ = np.linalg.qr(generator.standard_normal((dim, dim)))
+    scales = np.where(np.arange(dim) < held, 1.0, 0.02 if held else 0.0)
+    # All share one long vector: it tells no candidate from another.
+    values_ND = ((generator.standard_normal((1_500, dim)) * scales) @ turned + 10).astype(np.float32)
+    assert factory_for(config.Index(faiss_preset="compressed"), values_ND) == factory
+    assert factory_for(config.Index(faiss_preset="compressed"), values_ND[:900]) == "Flat"
+    assert factory_for(config.Index(faiss_preset="sq8"), values_ND) == "IVF39,SQ8"
+    assert factory_for(config.Index(faiss_preset="compressed", faiss_factory="SQ8"), values_ND) == "SQ8"
 
 
 @pytest.mark.parametrize("preset", PRESETS)
