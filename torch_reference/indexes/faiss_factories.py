@@ -37,7 +37,7 @@ COMPRESSED_CODES = 56
 """Bytes of a code of `compressed` at most: with the 8 bytes of FAISS's number, 64 a candidate."""
 COMPRESSED_AXES, NEAR = 48, 0.95
 """Where so many axes hold this share of the variance, `compressed` holds a byte of each and drops the rest: of 100,000
-clustered vectors (0.97) 56 bytes find 0.963 of the best 100, and two axes a code 0.950 in 64; of `sift-5k` (0.88) they
+clustered vectors (0.98) 56 bytes find 0.963 of the best 100, and two axes a code 0.950 in 64; of `sift-5k` (0.88) they
 would find 0.911 and not 0.932."""
 SAMPLED = 20_000
 """Vectors that axes are looked for in."""
