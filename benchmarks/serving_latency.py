@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import threadpoolctl
@@ -107,32 +106,41 @@ class Measured:
 
     answers: Mapping[str, record.Times]
     """Search, exclusions and ids."""
-    towers: Mapping[str, record.Times]
-    """The query tower right before it; empty where a contestant has none."""
+    recommends: Mapping[str, record.Times]
+    """The query tower, then the same; empty where a contestant has none."""
 
 
 def measure(contestants: Sequence[Contestant], num_queries: int) -> Measured:
     """Time every query of every contestant, in turns of some queries; who comes first changes from turn to turn.
 
     A server holds one index and asks it again and again. So each turn begins with queries that are not timed: the
-    contestant before has left its own index in the caches.
+    contestant before has left its own index in the caches. Behind a tower queries are asked after a turn's answers,
+    because a tower takes caches too and others have none before them; and other queries, half of all further on,
+    because what the turn's own ones read is in the caches by then.
     """
-    answers, towers = ({contestant.name: record.Times() for contestant in contestants} for _ in range(2))
+    answers, recommends = ({contestant.name: record.Times() for contestant in contestants} for _ in range(2))
     with threadpoolctl.threadpool_limits(limits=1):
         for turn, start in enumerate(range(0, num_queries, TURN)):
-            first = turn % len(contestants)
+            first, places = turn % len(contestants), range(start, min(start + TURN, num_queries))
             for contestant in (*contestants[first:], *contestants[:first]):
-                for place in range(WARM_UP):
-                    _ask(contestant, place, record.Times(), record.Times())
-                for place in range(start, min(start + TURN, num_queries)):
-                    _ask(contestant, place, answers[contestant.name], towers[contestant.name])
-    return Measured(answers=answers, towers=towers)
+                _turn(contestant.answer, places, answers[contestant.name])
+                if contestant.encode is not None:
+                    others = [(place + num_queries // 2) % num_queries for place in places]
+                    whole = partial(_recommend, contestant.encode, contestant.answer)
+                    _turn(whole, others, recommends[contestant.name])
+    return Measured(answers=answers, recommends=recommends)
 
 
-def _ask(contestant: Contestant, place: int, answers: record.Times, towers: record.Times) -> None:
-    if contestant.encode is not None:
-        towers.take(partial(contestant.encode, place))
-    answers.take(partial(contestant.answer, place))
+def _turn(ask: Callable[[int], object], places: Sequence[int], times: record.Times) -> None:
+    for place in range(WARM_UP):
+        ask(place)
+    for place in places:
+        times.take(partial(ask, place))
+
+
+def _recommend(encode: Callable[[int], object], answer: Callable[[int], object], place: int) -> None:
+    encode(place)
+    answer(place)
 
 
 def settings_of(num_candidates: int) -> list[config.Index]:
@@ -174,16 +182,14 @@ def build_all(asked: Asked) -> list[Contestant]:
     return contestants
 
 
-def summary(answers: record.Times, towers: record.Times, found: Sequence[float]) -> dict[str, float]:
+def summary(answers: record.Times, recommends: record.Times, found: Sequence[float]) -> dict[str, float]:
     """What the last line says of a contestant."""
-    figures = {f"recall@{K}": round(float(np.mean(found)), 4), **_percentiles(answers.wall, "")}
-    if towers.wall:
-        figures |= _percentiles(np.add(answers.wall, towers.wall), "recommend_")
-    return figures
+    figures = {f"recall@{K}": round(float(np.mean(found)), 4), **_percentiles(answers, "")}
+    return figures | (_percentiles(recommends, "recommend_") if recommends.wall else {})
 
 
-def _percentiles(seconds: Sequence[float] | np.ndarray[Any, Any], what: str) -> dict[str, float]:
-    p50, p99 = np.percentile(seconds, [50, 99])
+def _percentiles(times: record.Times, what: str) -> dict[str, float]:
+    p50, p99 = np.percentile(times.wall, [50, 99])
     return {f"{what}p50_ms": round(1e3 * p50, 3), f"{what}p99_ms": round(1e3 * p99, 3)}
 
 
@@ -212,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             settings={**shared, **contestant.settings},
             seed=0,
             recall=found[contestant.name],
-            tower_seconds=measured.towers[contestant.name].wall,
+            recommend_seconds=measured.recommends[contestant.name].wall,
             num_bytes=contestant.num_bytes,
             build_seconds=contestant.build.wall[0],
             build_cpu_seconds=contestant.build.cpu[0],
@@ -220,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for contestant in contestants
     ]
     record.append(flags.results / f"{NAME}.jsonl", lines)
-    figures = {name: summary(measured.answers[name], measured.towers[name], found[name]) for name in found}
+    figures = {name: summary(measured.answers[name], measured.recommends[name], found[name]) for name in found}
     print(f"{time.perf_counter() - began:.1f} s in all", file=sys.stderr)
     print(json.dumps(figures))
 

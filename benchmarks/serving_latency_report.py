@@ -93,10 +93,10 @@ def milliseconds(line: Line) -> list[float]:
 
 
 def _recommend(line: Line) -> str:
-    """Tower and search of the same query together: p50 and p99; lines of old know no tower."""
-    if not line.get("tower_seconds"):
+    """p50 and p99 behind a tower; others have none, and lines of old do not tell."""
+    if not line.get("recommend_seconds"):
         return ""
-    p50, p99 = np.percentile(np.add(line["wall_seconds"], line["tower_seconds"]), [50, 99])
+    p50, p99 = np.percentile(line["recommend_seconds"], [50, 99])
     return f"{1e3 * p50:.2f} ms, {1e3 * p99:.2f} ms"
 
 

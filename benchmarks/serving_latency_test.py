@@ -26,8 +26,8 @@ def asked():
     return problem(Vectors(ids=ids, values=drawn.candidates, weights_digest="0" * 64), drawn.queries, seed=0)
 
 
-def contestant(answer, name="scann", encode=None):
-    return Contestant(name=name, answer=answer, settings={}, num_bytes=None, build=record.Times(), encode=encode)
+def contestant(answer, name="scann"):
+    return Contestant(name=name, answer=answer, settings={}, num_bytes=None, build=record.Times())
 
 
 def test_the_truth_is_the_best_that_was_not_seen(asked):
@@ -73,7 +73,7 @@ def test_last_line_and_raw_lines(tmp_path):
     for name, row in figures.items():
         whole = ["recommend_p50_ms", "recommend_p99_ms"] if name in serving_latency.LEAST_RECALL else []
         assert list(row) == ["recall@100", "p50_ms", "p99_ms", *whole] and 0 < row["p50_ms"] <= row["p99_ms"]
-        assert all(row[each] > row[each.removeprefix("recommend_")] for each in whole)
+        assert all(row[each] > 0 for each in whole)
         assert row["recall@100"] >= serving_latency.LEAST_RECALL.get(name, 0.3)
     lines = record.read(tmp_path / "serving_latency.jsonl")
     assert [line["case"] for line in lines] == [f"{name}, 3,000 candidates" for name in NAMES]
@@ -91,9 +91,10 @@ def test_everyone_is_asked_every_query_in_turns_that_begin_with_some_that_do_not
     everyone = [contestant(partial(note, name=name), name) for name in "ab"]
     everyone[1] = replace(everyone[1], encode=partial(note, name="b's tower"))
     measured = serving_latency.measure(everyone, 4)
-    turns = {"a": [[0, 1, 0, 1, 2], [0, 1, 3]], "b": [[0, 1, 0, 1, 2], [0, 1, 3]]}
-    order = [("a", 0), ("b", 0), ("b", 1), ("a", 1)]
-    each = {"a": ["a"], "b": ["b's tower", "b"]}
-    assert asked == [(word, place) for name, turn in order for place in turns[name][turn] for word in each[name]]
+    turns = [[0, 1, 0, 1, 2], [0, 1, 3]]
+    alone = {name: [[(name, place) for place in turn] for turn in turns] for name in "ab"}
+    others = [[0, 1, 2, 3, 0], [0, 1, 1]]
+    behind = [[(word, place) for place in turn for word in ("b's tower", "b")] for turn in others]
+    assert asked == alone["a"][0] + alone["b"][0] + behind[0] + alone["b"][1] + behind[1] + alone["a"][1]
     assert {name: len(taken.wall) for name, taken in measured.answers.items()} == {"a": 4, "b": 4}
-    assert {name: len(taken.wall) for name, taken in measured.towers.items()} == {"a": 0, "b": 4}
+    assert {name: len(taken.wall) for name, taken in measured.recommends.items()} == {"a": 0, "b": 4}

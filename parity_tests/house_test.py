@@ -145,6 +145,7 @@ NUMPY_ROOMS: Mapping[str, str] = {
     "callables.py": "arrays in, arrays out (crossing 2)",
     "weights.py": "variables to canonical arrays (crossing 3)",
     "indexes/scann_index.py": "vectors have left the framework before an index sees them",
+    "indexes/faiss_factories.py": "vectors have left the framework before an index sees them",
     "indexes/faiss_index.py": "vectors have left the framework before an index sees them",
     "indexes/faiss_structure.py": "vectors have left the framework before an index sees them",
     "indexes/partition_blocks.py": "vectors have left the framework before an index sees them",
