@@ -54,7 +54,7 @@ bench: $(READY) ## every benchmark in under 40 minutes on 2 cores: raw lines und
 	$(BENCH).negatives --quick --seconds=8
 	$(BENCH).report --write README.md
 
-bench-quick: $(READY) ## the same on small data, in under 5 minutes
+bench-quick: $(READY) ## the same on small data, in about 5 minutes
 	$(BENCH).evaluation_speed --quick
 	$(BENCH).train_throughput --quick
 	$(BENCH).index_frontier --quick

@@ -1,5 +1,6 @@
 """Raw lines of `benchmarks.train_throughput` -> its section of the report; never measures."""
 
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from benchmarks.svg_figure import saved_figure
 from benchmarks.train_problem import BATCH_SIZE, FLOPS_A_STEP
 from benchmarks.train_repeats_report import faster, who_is_faster
 
+TOGETHER = 5
+"""Seconds within which the lines of one run are written."""
 PEAK = "matrix product"
 GFLOP_AN_EXAMPLE = FLOPS_A_STEP / BATCH_SIZE / 1e9
 Run = tuple[str, int, str]
@@ -52,7 +55,14 @@ def by_run(lines: Sequence[Line]) -> dict[Run, dict[str, Line]]:
         found.setdefault((settings["family"], settings["rows"], settings["optimizer"]), {})[settings["contender"]] = (
             line
         )
-    return dict(sorted(found.items()))
+    return {run: _together(found[run]) for run in sorted(found)}
+
+
+def _together(found: Mapping[str, Line]) -> dict[str, Line]:
+    """Those of the newest run alone: who was left out of it (keras-rs, when quick) took no turns with the others."""
+    taken = {name: datetime.datetime.fromisoformat(line["taken"]) for name, line in found.items()}
+    newest = max(taken.values())
+    return {name: line for name, line in found.items() if (newest - taken[name]).total_seconds() <= TOGETHER}
 
 
 def machine_peak(runs: Mapping[Run, Mapping[str, Line]]) -> float:

@@ -38,6 +38,12 @@ def test_ratios_are_of_steps_and_the_answer_names_who_is_faster(tmp_path):
     assert "4 GFLOP a second" in " ".join(text.split()) and round(FLOPS_A_STEP / 4e9, 2) == 0.81
 
 
+def test_who_took_no_turns_in_the_newest_run_is_left_out():
+    old = _contender("keras-rs", [1.0] * 3, 1) | {"taken": "2026-01-01T00:00:00+00:00"}
+    (run,) = train_throughput_report.by_run([old, *_lines()]).values()
+    assert list(run) == ["torch_reference", "plain PyTorch", train_throughput_report.PEAK]
+
+
 def test_no_difference_is_said(tmp_path):
     noisy = [0.04, 0.06] * 4
     text = train_throughput_report.section(_lines(noisy), tmp_path)
