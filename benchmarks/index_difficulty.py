@@ -26,8 +26,7 @@ import numpy as np
 from benchmarks import index_datasets, index_faiss, index_scann, record
 from benchmarks.index_datasets import Dataset, truth_line
 from benchmarks.index_lineup import K_FACTOR, RESCORED
-from benchmarks.index_measuring import K, Setting, check, measure, rounded, settings_of
-from benchmarks.index_neighbours import packed
+from benchmarks.index_measuring import K, Setting, check, described, measure, rounded, settings_of
 from benchmarks.index_structures import Structure, built, wait_patiently
 from benchmarks.serving_contestants import load_frameworks
 from benchmarks.serving_vectors import CLUSTER_SIZE, LATENT, NOISE, SPREAD, draw, estimated_dimension
@@ -122,14 +121,9 @@ def _line(setting: Setting, recall: Mapping[str, float], dataset: Dataset, dimen
         rounded(setting.latency),
         settings={**named, **structure.settings, **setting.width},
         seed=index_datasets.SEED,
-        dataset=dataset.name,
-        setting=setting.name,
-        structure=structure.name,
-        library=structure.library,
         recall=recall,
         dimension=dimension,
-        build_seconds=setting.built.times.wall[0],
-        neighbours=packed(np.concatenate(setting.rows), dataset.truth),
+        **described(setting, dataset),
     )
 
 

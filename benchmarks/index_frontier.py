@@ -26,8 +26,7 @@ import numpy as np
 from benchmarks import index_datasets, index_hnswlib, record
 from benchmarks.index_datasets import Dataset, truth_line
 from benchmarks.index_lineup import lineup
-from benchmarks.index_measuring import K, Setting, check, measure, rounded, settings_of
-from benchmarks.index_neighbours import packed
+from benchmarks.index_measuring import K, Setting, check, described, measure, rounded, settings_of
 from benchmarks.index_structures import Built, built, wait_patiently
 from benchmarks.record import num_cores
 from benchmarks.serving_contestants import load_frameworks
@@ -124,19 +123,14 @@ def _line(setting: Setting, recall: Mapping[str, float], dataset: Dataset, share
         rounded(setting.latency),
         settings={**shared, "structure": structure.name, **structure.settings, **setting.width},
         seed=index_datasets.SEED,
-        dataset=dataset.name,
-        setting=setting.name,
-        structure=structure.name,
-        library=structure.library,
         recall=recall,
         throughput_seconds=rounded(setting.throughput).wall,
         batch=len(dataset.batch),
         threads=num_cores(),
-        build_seconds=each.times.wall[0],
         build_cpu_seconds=each.times.cpu[0],
         peak_bytes=each.peak_bytes,
         disk_bytes=each.disk_bytes,
-        neighbours=packed(np.concatenate(setting.rows), dataset.truth),
+        **described(setting, dataset),
     )
 
 

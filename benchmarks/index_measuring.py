@@ -9,6 +9,7 @@ Letters: Q queries, D width, K results.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -101,6 +102,19 @@ def check(setting: Setting, dataset: Dataset) -> dict[str, float]:
     batched = float(recalls(batch_QK[: len(truth_QT)], truth_QT, K).mean())
     assert abs(batched - found[f"recall@{K}"]) <= APART, f"{setting.name}: {found}, and {batched} in a batch"
     return found
+
+
+def described(setting: Setting, dataset: Dataset) -> dict[str, Any]:
+    """What a raw line says of a setting beside its times: what it is, what its building took, and what it found."""
+    structure = setting.built.structure
+    return {
+        "dataset": dataset.name,
+        "setting": setting.name,
+        "structure": structure.name,
+        "library": structure.library,
+        "build_seconds": setting.built.times.wall[0],
+        "neighbours": packed(np.concatenate(setting.rows), dataset.truth),
+    }
 
 
 def rounded(times: record.Times) -> record.Times:

@@ -107,7 +107,7 @@ def train_throughput(lines: Sequence[Line]) -> list[Row]:
 
 def _distinct_rows_once(lines: Sequence[Line]) -> list[Row]:
     """Times as fast as the stock loops where each distinct row of a batch is encoded once, and of a batch of what."""
-    repeats = [line for line in lines if train_repeats_report.DATA in line["settings"]]
+    repeats = train_repeats_report.measured_last(lines)
     said = []
     for (_, optimizer), found in train_repeats_report.by_run(repeats).items():
         (own, once), *_, (stock, line) = found.items()

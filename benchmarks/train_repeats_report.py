@@ -15,12 +15,19 @@ Run = tuple[str, str]
 
 def parts(lines: Sequence[Line]) -> list[str]:
     """Headline, method, table and answer; nothing where nothing was measured."""
-    repeats = [line for line in lines if DATA in line["settings"]]
+    repeats = measured_last(lines)
     runs = by_run(repeats)
     if not runs:
         return []
     said = ["### Rows that repeat, each encoded once", _method(repeats), _table(runs), _answer(runs)]
     return said + ([verdict] if (verdict := _verdict(runs)) else [])
+
+
+def measured_last(lines: Sequence[Line]) -> list[Line]:
+    """Lines on rows that repeat, of the data that was taken last: others' figures are of other batches."""
+    repeats = [line for line in lines if DATA in line["settings"]]
+    last = max(repeats, key=lambda line: line["taken"], default=None)
+    return [line for line in repeats if last is not None and line["settings"][DATA] == last["settings"][DATA]]
 
 
 def by_run(repeats: Sequence[Line]) -> dict[Run, dict[str, Line]]:

@@ -52,6 +52,15 @@ def test_the_readme_has_a_row_of_the_stock_loops_with_adam():
     assert figure == "`tfrs_models` 1.50 [1.50, 1.50] of stock TFRS" and "batches of MovieLens 100K" in question
 
 
+def test_only_the_data_that_was_taken_last_is_told():
+    old = [line | {"taken": "2026-01-01T00:00:00+00:00"} for line in _lines((9.0,) * 8)]
+    new = _lines(batches_of="simulated")
+    for lines in (old + new, new + old):
+        ((question, _, figure),) = readme_speed.train_throughput(lines)
+        assert "simulated" in question and "MovieLens" not in question and "1.50 [1.50, 1.50]" in figure
+        assert "MovieLens" not in "".join(train_repeats_report.parts(lines))
+
+
 def test_without_stock_tfrs_there_is_no_verdict():
     lines = [line for line in _lines() if line["settings"]["contender"] != "stock TFRS"]
     assert "Asked for" not in "".join(train_repeats_report.parts(lines))
