@@ -87,3 +87,10 @@ def test_a_query_alone_is_proposed_what_it_is_proposed_among_others():
     for place in range(5):
         alone = index._propose(queries[place : place + 1], 30, None)
         assert set(alone.rows[0].tolist()) == set(together.rows[place].tolist())
+
+
+def test_more_partitions_are_searched_where_the_best_ones_hold_too_few():
+    values, queries = clustered(6_000, 1)
+    index = PartitionedIndex.build(vectors_of(values), _settings())
+    rows, _ = index._scan.some(queries[0], 1, 200)
+    assert (rows.numpy() >= 0).sum() > index._scan.some(queries[0], 1, 1)[0].shape[0]
