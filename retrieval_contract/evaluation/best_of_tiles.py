@@ -17,66 +17,132 @@ from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64
 from retrieval_contract.evaluation.best import lower_bound
 from retrieval_contract.evaluation.counting import within
 from retrieval_contract.evaluation.marks import Marks, Pairs
+from retrieval_contract.evaluation.tiles import Tiles
 
-LEAST = np.finfo(np.float32).min
-"""A bound that everything passes but -inf, which means excluded."""
 MOST_HELD = 1_000_000
 """Pairs held at once; more than this are within the margin of the K-th best only in a model that scores alike."""
 GROWTH = 2
 """Pairs held, in multiples of K a query, before the bound is raised."""
+LEAST_NEW = 50_000
+"""Pairs before the bound is raised, at least."""
 
 Exact = Callable[[Int64Array, Int64Array, Float32Array], Float32Array]
 """Places in the block [P], candidate rows [P], rough scores [P] -> exact scores [P]."""
+Seen = Callable[[Int64Array, Int64Array, Float32Array], None]
+"""Places in the block, candidate rows and rough scores, each [P]."""
 
 
 @final
 class BestOfTiles:
     """What has been seen of a block's queries and can still be among their best K."""
 
-    def __init__(self, k: int, margins_B: Float32Array, exact: Exact, width: int) -> None:
+    def __init__(
+        self,
+        k: int,
+        margins_B: Float32Array,
+        lowest_B: Float32Array,
+        exact: Exact,
+        width: int,
+        *,
+        shift_B: Float32Array | None = None,
+        watched: tuple[Float32Array, Seen] | None = None,
+    ) -> None:
         """Begin before the first tile.
 
         Args:
-            k: results a query.
+            k: results a query; 0 where only what is watched counts.
             margins_B: differences of rough scores above which exact ones differ the same way.
+            lowest_B: no score is below by more than the margin.
             exact: gives exact scores.
             width: candidates T of a tile, a multiple of 8.
+            shift_B: what the scores of all tiles come less of; by default that follows the bounds.
+            watched: scores, and who is told, once, of every candidate that reaches its query's; others can be among.
         """
         self._k, self._margins_B, self._exact = k, margins_B, exact
-        self._low_B = np.full(len(margins_B), LEAST, np.float32)
+        self._ceiling_B = watched[0] if watched else np.full(len(margins_B), np.inf, np.float32)
+        self._seen = watched[1] if watched else None
+        self._low_B = lowest_B - margins_B if k else np.full(len(margins_B), np.inf, np.float32)
+        self._follows = shift_B is None
+        self.shift_B = np.minimum(self._low_B, self._ceiling_B) if shift_B is None else shift_B
+        """What the scores of the next tile are to come less of [B]."""
         self._room_BT = np.empty((len(margins_B), width), np.bool_)
         none = np.empty(0, np.int64)
         self._held: Pairs = (none, none, np.empty(0, np.float32))
-        self._new, self._limit = Marks(width), GROWTH * k * len(margins_B)
+        self._new, self._limit = Marks(width), max(GROWTH * k * len(margins_B), LEAST_NEW)
 
-    def add(self, scores_BT: Float32Array, first_row: int) -> None:
+    def look_at(self, tiles: Tiles, take_off: Callable[[Float32Array], None]) -> None:
+        """Look at all tiles.
+
+        Args:
+            tiles: of the block.
+            take_off: told `shift_B` before each tile that it has changed for.
+        """
+        take_off(self.shift_B)
+        self.begin(tiles)
+        take_off(self.shift_B)
+        for first_row, scores_BT in tiles:
+            if self.add(scores_BT, first_row):
+                take_off(self.shift_B)
+
+    def begin(self, tiles: Tiles) -> None:
+        """Take a first bound from the best of the first tiles at each place: distinct candidates, so it will do."""
+        best_BT: Float32Array | None = None
+        for _, scores_BT in tiles.first():
+            best_BT = scores_BT.copy() if best_BT is None else np.maximum(best_BT, scores_BT, out=best_BT)
+        if best_BT is not None and 0 < self._k <= best_BT.shape[1]:
+            self._raise_to(lower_bound(best_BT, self._k) + self.shift_B)
+            self._follow()
+
+    def add(self, scores_BT: Float32Array, first_row: int) -> bool:
         """Look at the next tile.
 
         Args:
-            scores_BT: rough scores, contiguous; -inf where excluded.
+            scores_BT: rough scores less `shift_B`, contiguous; -inf where excluded.
             first_row: candidate row of its first column.
+
+        Returns:
+            Whether `shift_B` has changed.
         """
-        if self._low_B[0] == LEAST and scores_BT.shape[1] >= self._k:
-            self._raise_to(lower_bound(scores_BT, self._k))
-        np.greater_equal(scores_BT, self._low_B[:, None], out=self._room_BT)
+        least = np.float32(0) if self._follows else (self._low_B - self.shift_B)[:, None]
+        np.greater_equal(scores_BT, least, out=self._room_BT)
         self._new.add(self._room_BT, first_row, scores_BT)
-        if len(self._held[0]) + self._new.size > self._limit:
-            self._tighten()
+        if len(self._held[0]) + self._new.size <= self._limit:
+            return False
+        self._tighten()
+        self._follow()
+        return self._follows
 
     def possible(self) -> Pairs:
         """All pairs that can be among the best, by place."""
-        held, new = self._held, self._new.take()
-        at_P, rows_P = np.concatenate([held[0], new[0]]), np.concatenate([held[1], new[1]])
-        scores_P = np.concatenate([held[2], new[2]])
+        self._tighten()
+        return self._held
+
+    def _follow(self) -> None:
+        if self._follows:
+            self.shift_B = np.minimum(self._low_B, self._ceiling_B)
+
+    def _take_in(self) -> None:
+        """Show what is new, and hold by place what can be among the best."""
+        at_P, rows_P, scores_P = self._new.take()
+        scores_P += self.shift_B[at_P]
+        if self._seen is not None:
+            self._seen(at_P, rows_P, scores_P)
+            # What was watched only: with it one query's many would make the selection among all slow.
+            kept_P = scores_P >= self._low_B[at_P]
+            at_P, rows_P, scores_P = at_P[kept_P], rows_P[kept_P], scores_P[kept_P]
+        held = self._held
+        at_P, rows_P = np.concatenate([held[0], at_P]), np.concatenate([held[1], rows_P])
+        scores_P = np.concatenate([held[2], scores_P])
         # Of 16 bits, because that is sorted by radix.
         order = np.argsort(at_P.astype(np.uint16), kind="stable")
         self._held = at_P[order], rows_P[order], scores_P[order]
-        return self._held
 
     def _tighten(self) -> None:
         """Raise the bounds to the K-th best so far, and let go of what is below."""
-        at_P, rows_P, scores_P = self.possible()
-        self._raise_to(_kth(at_P, scores_P, self._k, len(self._low_B)))
+        self._take_in()
+        at_P, rows_P, scores_P = self._held
+        if self._k:
+            self._raise_to(_kth(at_P, scores_P, self._k, len(self._low_B)))
         kept_P = scores_P >= self._low_B[at_P]
         if np.count_nonzero(kept_P) > max(MOST_HELD, self._limit // GROWTH * 2):
             kept_P[kept_P] = self._settled(at_P[kept_P], rows_P[kept_P], scores_P[kept_P])

@@ -1,5 +1,7 @@
 """Nothing that is among the best gets lost, and little else is held."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -10,16 +12,34 @@ WIDTH, NUM_TILES = 32, 40
 
 
 def _scores(seed=0):
-    return np.random.default_rng(seed).standard_normal((5, NUM_TILES * WIDTH)).astype(np.float32)
+    """In steps of a thousandth, so that taking a number off and putting it back changes nothing."""
+    drawn = np.random.default_rng(seed).standard_normal((5, NUM_TILES * WIDTH))
+    return (np.rint(1_024 * drawn) / 1_024).astype(np.float32)
 
 
-def _fed(scores, k, margin=0.0):
+class _Shifted:
+    """Tiles of scores, less what was last said to be taken off."""
+
+    def __init__(self, scores, shifts):
+        self._scores, self._shifts = scores, shifts
+
+    def __iter__(self):
+        for first in range(0, self._scores.shape[1], WIDTH):
+            yield first, self._scores[:, first : first + WIDTH] - self._shifts[-1][:, None]
+
+    def first(self):
+        return itertools.islice(self, 3)
+
+
+def _fed(scores, k, margin=0.0, **settings):
     def exact(at_P, rows_P, rough_P):
         return scores[at_P, rows_P]
 
-    best = BestOfTiles(k, np.full(len(scores), margin, np.float32), exact, WIDTH)
-    for first in range(0, scores.shape[1], WIDTH):
-        best.add(np.ascontiguousarray(scores[:, first : first + WIDTH]), first)
+    lowest = np.full(len(scores), -10, np.float32)
+    best = BestOfTiles(k, np.full(len(scores), margin, np.float32), lowest, exact, WIDTH, **settings)
+    shifts = []
+    tiles = _Shifted(scores, shifts)
+    best.look_at(tiles, shifts.append)
     return best
 
 
@@ -48,6 +68,25 @@ def test_excluded_is_never_held():
     scores[2] = -np.inf
     at, _, held = _fed(scores, 7).possible()
     assert 2 not in at and np.isfinite(held).all()
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_what_is_watched_is_shown_once(k):
+    scores, shown = _scores(), []
+    least = np.array([-1, 0, 1, 3.5, 10], np.float32)
+    best = _fed(scores, k, watched=(least, lambda *pairs: shown.extend(zip(*pairs, strict=True))))
+    at, _, _ = best.possible()
+    found = [(int(place), int(row)) for place, row, score in shown if score >= least[place]]
+    assert sorted(found) == sorted(zip(*np.nonzero(scores >= least[:, None]), strict=True))
+    assert all(score == scores[place, row] for place, row, score in shown)
+    assert len(at) == k * 5
+
+
+def test_a_shift_that_stays_finds_the_same():
+    scores = _scores()
+    expected = _fed(scores, 7).possible()
+    for found, like in zip(_fed(scores, 7, shift_B=scores[:, 4]).possible(), expected, strict=True):
+        np.testing.assert_array_equal(found, like)
 
 
 def test_marks_come_out_as_they_went_in():

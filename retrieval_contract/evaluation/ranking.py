@@ -17,8 +17,9 @@ from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64
 from retrieval_contract.errors import UserError
 from retrieval_contract.evaluation.best import best_rows
 from retrieval_contract.evaluation.counting import count_true, countable, within
+from retrieval_contract.evaluation.few_ahead import FewAhead, few_are_ahead
 from retrieval_contract.evaluation.scorers import Scorer, VectorScorer
-from retrieval_contract.evaluation.threads import in_threads, num_threads
+from retrieval_contract.evaluation.threads import evenly, in_threads, num_threads
 from retrieval_contract.evaluation.tiled_ranking import TiledRanking
 from retrieval_contract.evaluation.tiles import BYTES_A_BLOCK, CANDIDATES, QUERIES, are_worth_it
 
@@ -75,18 +76,41 @@ def rank_relevant(
         if visit is not None:
             visit(positions, best_rows(scorer, positions, scores_BN, margins_B, num_best, rooms[0]))
 
-    def rank_in_tiles(positions: Int64Array) -> None:
-        best_BK = tiled.rank(positions, ranks)
-        if visit is not None:
-            visit(positions, best_BK)
-
     if isinstance(scorer, VectorScorer) and are_worth_it(scorer.num_candidates, num_best) and _fit(relevant, max_bytes):
-        tiled = TiledRanking(scorer, relevant, excluded, 0 if visit is None else num_best)
-        in_threads(rank_in_tiles, [order[start : start + QUERIES] for start in range(0, len(order), QUERIES)])
+        _rank_in_tiles(scorer, relevant, excluded, order, 0 if visit is None else num_best, visit, ranks)
         return ranks
     size = block_size(scorer.num_candidates, max_bytes)
     in_threads(rank_block, [order[start : start + size] for start in range(0, len(order), size)])
     return ranks
+
+
+def _rank_in_tiles(
+    scorer: VectorScorer,
+    relevant: scipy.sparse.csr_matrix,
+    excluded: scipy.sparse.csr_matrix | None,
+    order: Int64Array,
+    num_best: int,
+    visit: Visit | None,
+    ranks: Int64Array,
+) -> None:
+    """Write all ranks: those that few candidates are ahead of one way, others the other."""
+    queries, rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr)), relevant.indices
+    own = scorer.exact(queries, rows, np.empty(len(rows), np.float32))
+    few_in_order = few_are_ahead(scorer, relevant, own)[order]
+    blocks: list[tuple[FewAhead | TiledRanking, Int64Array]] = []
+    for ranking, chosen in (
+        (FewAhead(scorer, relevant, excluded, own, num_best), order[few_in_order]),
+        (TiledRanking(scorer, relevant, excluded, own, num_best), order[~few_in_order]),
+    ):
+        blocks += [(ranking, positions) for positions in evenly(chosen, QUERIES)]
+
+    def rank_block(block: tuple[FewAhead | TiledRanking, Int64Array]) -> None:
+        ranking, positions = block
+        best_BK = ranking.rank(positions, ranks)
+        if visit is not None:
+            visit(positions, best_BK)
+
+    in_threads(rank_block, blocks)
 
 
 def _fit(relevant: scipy.sparse.csr_matrix, max_bytes: int) -> bool:

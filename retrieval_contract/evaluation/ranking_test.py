@@ -164,7 +164,7 @@ def test_memory_stays_within_the_bound():
     query_vectors = generator.standard_normal((300, 8)).astype(np.float32)
     candidate_vectors = generator.standard_normal((40_000, 8)).astype(np.float32)
     relevant = draw_pairs(generator, 300, 40_000, 0.0001, without=nothing(300, 40_000))
-    scorer, max_bytes = VectorScorer(query_vectors, candidate_vectors), 6_000_000
+    scorer, max_bytes = VectorScorer(query_vectors, candidate_vectors), 4_000_000
     rank_relevant(scorer, relevant, max_bytes=max_bytes)
     peaks = {}
     for bound in (max_bytes, 100 * max_bytes):

@@ -6,8 +6,8 @@ and gives two equal vectors unequal scores, or one query other scores in another
 of additions depends on the place in the matrix. A scorer therefore says how near its rough scores are, and gives exact
 ones for the few pairs where that matters.
 
-Letters: B queries of a block, N candidates, T some of them, D vector width, E = D + 1, I vectors of a query, P pairs of
-query and candidate.
+Letters: B queries of a block, N candidates, T some of them, D vector width, I vectors of a query, P pairs of query and
+candidate.
 """
 
 import abc
@@ -19,10 +19,7 @@ import numpy as np
 
 from retrieval_contract.arrays import Float32Array, Int64Array
 from retrieval_contract.errors import RunError, first_rows
-
-BESIDE = 2.5
-"""What `VectorScorer.beside` takes the margins times: vectors one element longer, of at most twice the product of the
-norms, so (D + 10) / (D + 8) * 2 at most."""
+from retrieval_contract.evaluation.shifted_products import ShiftedProducts
 
 
 class Scorer(abc.ABC):
@@ -84,42 +81,18 @@ class VectorScorer(Scorer):
             np.maximum(scores_BN, vectors_BID[:, interest] @ self._turned_DN, out=scores_BN)
         return scores_BN
 
-    def beside(self, positions: Int64Array, shift_B: Float32Array) -> Callable[[slice, Float32Array], None]:
-        """Scores less a number of the query's own, some candidates at a time.
+    def shifted(self, positions: Int64Array) -> ShiftedProducts:
+        """Scores of some queries [B], less a number of each one's own, a tile of candidates at a time."""
 
-        The number is the product with one more element of the vectors, so it costs no pass over the scores. They are
-        as rough as `scores` by less than a factor of `BESIDE`.
+        def copy(rows: slice, into_TD: Float32Array) -> None:
+            into_TD[:] = self._candidate_vectors[rows]
 
-        Args:
-            positions: the queries [B].
-            shift_B: what is taken off each one's scores, the score of some candidate.
-
-        Returns:
-            A function of some rows T of the candidates that fills an array [B, T].
-        """
-        vectors_BID = self._query_vectors[positions]
-        column_BI1 = np.broadcast_to(-(shift_B / self._largest)[:, None, None], (*vectors_BID.shape[:2], 1))
-        vectors_BIE = np.concatenate([vectors_BID, column_BI1.astype(np.float32)], axis=2)
-        queries_IBE = np.ascontiguousarray(vectors_BIE.transpose(1, 0, 2))
-
-        def fill(rows: slice, scores_BT: Float32Array) -> None:
-            candidates_ET = self._longer_NE[rows].T
-            np.matmul(queries_IBE[0], candidates_ET, out=scores_BT)
-            for query_BE in queries_IBE[1:]:
-                np.maximum(scores_BT, query_BE @ candidates_ET, out=scores_BT)
-
-        return fill
+        return ShiftedProducts(copy, self._query_vectors[positions], self._largest)
 
     @cached_property
     def _turned_DN(self) -> Float32Array:
         """Candidates as a product over all of them reads them fastest."""
         return np.ascontiguousarray(self._candidate_vectors.T)
-
-    @cached_property
-    def _longer_NE(self) -> Float32Array:
-        """Candidates with one more element, as large as their norms, so that it costs no more digits than they do."""
-        column_N1 = np.full((self.num_candidates, 1), self._largest, np.float32)
-        return np.concatenate([self._candidate_vectors, column_N1], axis=1)
 
     def margins(self, positions: Int64Array) -> Float32Array:
         """Twice the error bound of a float32 inner product [B]."""

@@ -12,8 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
 
+import numpy as np
 import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which has to be loaded before it can be found)
 import threadpoolctl
+
+from retrieval_contract.arrays import Int64Array
 
 Block = TypeVar("Block")
 
@@ -44,6 +47,12 @@ def in_threads(function: Callable[[Block], None], blocks: Sequence[Block]) -> No
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def evenly(places: Int64Array, most: int) -> list[Int64Array]:
+    """Cut some places into blocks of nearly one size, `most` at most, as many for each thread: none waits long."""
+    rounds = -(-len(places) // (most * num_threads()))
+    return np.array_split(places, min(len(places), rounds * num_threads())) if rounds else []
 
 
 def one_core_blas() -> contextlib.AbstractContextManager[object]:

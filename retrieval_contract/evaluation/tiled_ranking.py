@@ -17,8 +17,9 @@ from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64
 from retrieval_contract.evaluation.best import order_exactly
 from retrieval_contract.evaluation.best_of_tiles import BestOfTiles
 from retrieval_contract.evaluation.marks import Marks
-from retrieval_contract.evaluation.scorers import BESIDE, VectorScorer
-from retrieval_contract.evaluation.tiles import CANDIDATES, each_tile
+from retrieval_contract.evaluation.scorers import VectorScorer
+from retrieval_contract.evaluation.shifted_products import MARGINS
+from retrieval_contract.evaluation.tiles import CANDIDATES, Tiles
 
 MOST_ADDED = 255
 """Tiles whose comparisons are added, eight booleans as the bytes of a word, before a byte can overflow."""
@@ -85,10 +86,12 @@ class TiledRanking:
         scorer: VectorScorer,
         relevant: scipy.sparse.csr_matrix,
         excluded: scipy.sparse.csr_matrix | None,
+        own: Float32Array,
         num_best: int,
     ) -> None:
-        """Take what is the same for all blocks; see `ranking.rank_relevant`."""
-        self._scorer, self._relevant, self._excluded, self._num_best = scorer, relevant, excluded, num_best
+        """Take what is the same for all blocks; see `ranking.rank_relevant`, and `few_are_ahead` for `own`."""
+        self._scorer, self._relevant, self._excluded, self._own = scorer, relevant, excluded, own
+        self._num_best = num_best
 
     def rank(self, positions: Int64Array, ranks: Int64Array) -> Int32Array:
         """Rank one block.
@@ -100,7 +103,7 @@ class TiledRanking:
         Returns:
             The best candidates [B, K], -1 where the exclusions leave fewer; K is 0 where none are asked for.
         """
-        margins_B = BESIDE * self._scorer.margins(positions)
+        margins_B = MARGINS * self._scorer.margins(positions)
         places, counters = self._counters(positions, margins_B)
         shift_B = np.zeros(len(positions), np.float32)
         if counters:
@@ -109,11 +112,16 @@ class TiledRanking:
         def exact(at_P: Int64Array, rows_P: Int64Array, rough_P: Float32Array) -> Float32Array:
             return self._scorer.exact(positions[at_P], rows_P, rough_P)
 
-        best = BestOfTiles(self._num_best, margins_B, exact, CANDIDATES) if self._num_best else None
+        products = self._scorer.shifted(positions)
+        products.take_off(shift_B)
+        lowest_B, num_best = products.lowest_B, self._num_best
+        best = BestOfTiles(num_best, margins_B, lowest_B, exact, CANDIDATES, shift_B=shift_B) if num_best else None
         excluded = None if self._excluded is None else self._excluded[positions].tocoo().coords
-        fill = self._scorer.beside(positions, shift_B)
         rooms = np.empty((len(positions), CANDIDATES), np.bool_), np.empty((len(positions), CANDIDATES), np.bool_)
-        for first, scores_BT in each_tile(fill, len(positions), self._scorer.num_candidates, excluded):
+        tiles = Tiles(products.fill, len(positions), self._scorer.num_candidates, excluded)
+        if best is not None:
+            best.begin(tiles)
+        for first, scores_BT in tiles:
             for counter in counters:
                 counter.add(scores_BT, first, rooms)
                 if counter.near.size > MOST_NEAR:
@@ -138,7 +146,7 @@ class TiledRanking:
             more = int(np.searchsorted(-counts, -nth))
             at, here = starts[:more] + nth, positions[:more]
             rows = self._relevant.indices[at]
-            own = self._scorer.exact(here, rows.astype(np.int64), np.empty(more, np.float32))
+            own = self._own[at]
             margin = margins_B[:more].max() if nth == 0 else margins_B[:more, None]
             off = np.float32(0) if nth == 0 else (own - counters[0].own[:more])[:, None]
             counters.append(_Counter(here, rows, own, (off + margin, off - margin), np.zeros(more, np.int64)))

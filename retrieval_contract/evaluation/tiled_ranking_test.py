@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from retrieval_contract.evaluation import best_of_tiles, scorers, tiled_ranking
+from retrieval_contract.evaluation import best_of_tiles, ranking, tiled_ranking
+from retrieval_contract.evaluation.few_ahead import FewAhead, few_are_ahead
 from retrieval_contract.evaluation.planted import draw_pairs, exact_scores, nothing
 from retrieval_contract.evaluation.ranking import rank_relevant
 from retrieval_contract.evaluation.scorers import FunctionScorer, VectorScorer
@@ -50,13 +51,22 @@ def _compare(query_vectors, candidate_vectors, share, k):
     return [np.array_equal(*pair) for pair in zip(ours, by_rows, strict=True)]
 
 
-@pytest.fixture(autouse=True)
-def in_tiles(monkeypatch):
-    """Fail where nothing went by tiles."""
-    seen, rank = [], TiledRanking.rank
-    monkeypatch.setattr(TiledRanking, "rank", lambda *arguments: seen.append(1) or rank(*arguments))
+@pytest.fixture(autouse=True, params=[None, False, True], ids=["as judged", "counted", "listed"])
+def in_tiles(request, monkeypatch):
+    """Rank by tiles, each way; fail where nothing went so."""
+    if request.param is not None:
+        judged = lambda scorer, relevant, own: np.full(relevant.shape[0], request.param)  # noqa: E731
+        monkeypatch.setattr(ranking, "few_are_ahead", judged)
+    seen = set()
+
+    def noted(kind, rank):
+        return lambda *arguments: seen.add(kind) or rank(*arguments)
+
+    for kind in (TiledRanking, FewAhead):
+        monkeypatch.setattr(kind, "rank", noted(kind, kind.rank))
     yield
     assert seen, "the catalogue was taken in whole rows"
+    assert request.param is None or seen == {FewAhead if request.param else TiledRanking}
 
 
 @pytest.mark.parametrize("shape", [(QUERIES, 4), (QUERIES, 3, 4)])
@@ -90,23 +100,20 @@ def test_ranks_notice_a_comparison_without_margin(monkeypatch):
     assert _compare(queries, candidates, 0.0, 50) == [False, False]
 
 
-@pytest.mark.parametrize("dim", [1, 5, 64, 300])
-def test_scores_less_a_candidates_are_within_half_the_margin(dim, in_tiles, monkeypatch):
-    generator = np.random.default_rng(dim)
-    queries = generator.standard_normal((40, dim)).astype(np.float32)
-    candidates = generator.standard_normal((SIZE, dim)).astype(np.float32)
-    scorer, at = VectorScorer(queries, candidates), np.arange(40)
-    wide = queries.astype(np.float64) @ candidates[:512].T.astype(np.float64)
-    found = np.empty(wide.shape, np.float32)
-    scorer.beside(at, wide[:, 3].astype(np.float32))(slice(0, 512), found)
-    error = np.abs(found - (wide - wide[:, 3:4].astype(np.float32)))
-    assert (error <= scorers.BESIDE * scorer.margins(at)[:, None] / 2).all()
-    rank_relevant(scorer, _asked(0.0)[0][np.zeros(40, int)])
-
-
 def test_bytes_that_are_added_do_not_overflow():
     """Everyone is ahead of the last, in more tiles than a byte can count."""
     size = 270 * CANDIDATES
     candidates = np.arange(size, dtype=np.float32)[:, None]
     relevant = scipy.sparse.csr_matrix((np.ones(1, np.bool_), np.zeros(1, np.int32), [0, 1]), shape=(1, size))
     assert rank_relevant(VectorScorer(np.ones((1, 1), np.float32), candidates), relevant).tolist() == [size]
+
+
+def test_few_ahead_is_judged_by_a_sample():
+    """Of a catalogue in the order of its scores: the last percents are ahead of few, the first of nearly all."""
+    candidates = np.arange(SIZE, 0, -1, dtype=np.float32)[:, None]
+    rows = np.array([0, SIZE // 200, SIZE // 10, SIZE // 2, 3, SIZE - 1], np.int32)
+    relevant = scipy.sparse.csr_matrix((np.ones(6, np.bool_), rows, [0, 1, 2, 3, 4, 4, 6]), shape=(6, SIZE))
+    scorer = VectorScorer(np.ones((6, 1), np.float32), candidates)
+    judged = few_are_ahead(scorer, relevant, candidates[rows, 0])
+    assert judged.tolist() == [True, True, False, False, True, False]
+    rank_relevant(scorer, relevant)

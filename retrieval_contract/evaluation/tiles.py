@@ -3,17 +3,21 @@
 Letters: B queries of a block, T candidates of a tile, N candidates, P excluded pairs.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval_contract.arrays import Float32Array, Int64Array
 
-QUERIES, CANDIDATES = 512, 512
-"""Of a tile: a megabyte of scores, about a core's own cache. With half as many queries the product itself is slower,
-with half as many candidates what is done with it."""
-BYTES_A_BLOCK = 16_000_000
+QUERIES, CANDIDATES = 768, 512
+"""Of a tile: one and a half megabytes of scores. With fewer queries the product itself is slower, with half as many
+candidates what is done with it; more queries are no faster."""
+MOST_FIRST = 16
+"""Tiles that a first bound of the best is taken from."""
+BYTES_A_BLOCK = 24_000_000
 """Memory of a block at work, what its tiles leave to be settled included."""
 LEAST_TILED, LEAST_TILED_BEST = 16_384, 64
 """Candidates from which on tiles are faster than whole rows of scores: at least, and for each of the best K."""
@@ -27,36 +31,50 @@ def are_worth_it(num_candidates: int, num_best: int) -> bool:
     return num_candidates >= max(LEAST_TILED, LEAST_TILED_BEST * num_best)
 
 
-def each_tile(
-    fill: Fill,
-    num_queries: int,
-    num_candidates: int,
-    excluded: tuple[NDArray[np.integer], NDArray[np.integer]] | None = None,
-) -> Iterator[tuple[int, Float32Array]]:
-    """Compute every tile once, in an order that a catalogue sorted by score cannot make slow.
+@final
+class Tiles:
+    """All tiles, each computed once, in an order that a catalogue sorted by score cannot make slow."""
 
-    Args:
-        fill: computes scores.
-        num_queries: B.
-        num_candidates: N.
-        excluded: place of the query and candidate row of what is left out, each [P].
+    def __init__(
+        self,
+        fill: Fill,
+        num_queries: int,
+        num_candidates: int,
+        excluded: tuple[NDArray[np.integer], NDArray[np.integer]] | None = None,
+    ) -> None:
+        """Compute nothing yet.
 
-    Yields:
-        The first candidate's row, and scores [B, T], overwritten by the next: -inf where excluded, and in columns
-        beyond the last candidate.
-    """
-    num_tiles = -(-num_candidates // CANDIDATES)
-    at_P, rows_P, starts = _by_tile(excluded, num_tiles)
-    scores_BT = np.empty((num_queries, CANDIDATES), np.float32)
-    for number in np.random.default_rng(0).permutation(num_tiles).tolist():
-        first = number * CANDIDATES
-        width = min(CANDIDATES, num_candidates - first)
-        fill(slice(first, first + width), scores_BT[:, :width])
-        scores_BT[:, width:] = -np.inf
-        here = slice(starts[number], starts[number + 1])
-        if here.start < here.stop:
-            scores_BT[at_P[here], rows_P[here] - first] = -np.inf
-        yield first, scores_BT
+        Args:
+            fill: computes scores.
+            num_queries: B.
+            num_candidates: N.
+            excluded: place of the query and candidate row of what is left out, each [P].
+        """
+        self._fill, self._num_queries, self._num_candidates = fill, num_queries, num_candidates
+        self._num_tiles = -(-num_candidates // CANDIDATES)
+        self._at_P, self._rows_P, self._starts = _by_tile(excluded, self._num_tiles)
+
+    def __iter__(self) -> Iterator[tuple[int, Float32Array]]:
+        """Compute them.
+
+        Yields:
+            The first candidate's row, and scores [B, T], overwritten by the next: -inf where excluded, and in columns
+            beyond the last candidate.
+        """
+        scores_BT = np.empty((self._num_queries, CANDIDATES), np.float32)
+        for number in np.random.default_rng(0).permutation(self._num_tiles).tolist():
+            first = number * CANDIDATES
+            width = min(CANDIDATES, self._num_candidates - first)
+            self._fill(slice(first, first + width), scores_BT[:, :width])
+            scores_BT[:, width:] = -np.inf
+            here = slice(self._starts[number], self._starts[number + 1])
+            if here.start < here.stop:
+                scores_BT[self._at_P[here], self._rows_P[here] - first] = -np.inf
+            yield first, scores_BT
+
+    def first(self) -> Iterator[tuple[int, Float32Array]]:
+        """Compute the first of them: so few that it does not matter that all come again."""
+        return itertools.islice(self, max(1, min(MOST_FIRST, self._num_tiles // 100)))
 
 
 def _by_tile(

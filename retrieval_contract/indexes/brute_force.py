@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array, TopK
 from retrieval_contract.evaluation.best import lower_bound
 from retrieval_contract.evaluation.best_of_tiles import padded
-from retrieval_contract.evaluation.threads import in_threads
+from retrieval_contract.evaluation.threads import evenly, in_threads
 from retrieval_contract.evaluation.tiles import QUERIES, are_worth_it
 from retrieval_contract.indexes.excluded import Excluded
 from retrieval_contract.indexes.stored import StoredVectors, norms
@@ -117,8 +117,7 @@ def exact_top_k(
         rows_BK[here], scores_BK[here] = top.rows, top.scores
 
     if num_queries >= LEAST_TOGETHER and are_worth_it(size, k):
-        blocks = np.array_split(np.arange(num_queries), -(-num_queries // QUERIES))
-        in_threads(partial(answer, possible=possible_in_tiles), blocks)
+        in_threads(partial(answer, possible=possible_in_tiles), evenly(np.arange(num_queries), QUERIES))
     else:
         chunk = max(1, CHUNK_BYTES // (4 * size))
         for start in range(0, num_queries, chunk):

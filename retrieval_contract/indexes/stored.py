@@ -107,9 +107,11 @@ class StoredVectors:
             scores_BN[:, rows] = queries_BD @ self._decoded(rows).T
         return scores_BN
 
-    def products_into(self, queries_BD: Float32Array, rows: slice, scores_BT: Float32Array) -> None:
-        """Float32 matrix products with some of the vectors, written into an array [B, T]: rough scores."""
-        np.matmul(queries_BD, self._decoded(rows).T, out=scores_BT)
+    def copy_into(self, rows: slice, values_TD: Float32Array) -> None:
+        """Write the vectors of some rows into an array [T, D]."""
+        values_TD[:] = self._codes[rows]
+        if self._scales_N is not None:
+            values_TD *= self._scales_N[rows][:, None]
 
     def scores(self, queries_BD: Float32Array, at_P: Int64Array, rows_P: Int32Array | Int64Array) -> Float32Array:
         """Exact scores of pairs: inner products in float64, rounded to float32.
