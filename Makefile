@@ -54,7 +54,7 @@ bench: $(READY) ## every benchmark in under 40 minutes on 2 cores: raw lines und
 	$(BENCH).negatives --quick --seconds=8
 	$(BENCH).report --write README.md
 
-bench-quick: $(READY) ## the same on small data, in about 5 minutes
+bench-quick: $(READY) ## the same on small data, in under 5 minutes
 	$(BENCH).evaluation_speed --quick
 	$(BENCH).train_throughput --quick
 	$(BENCH).index_frontier --quick
@@ -64,7 +64,7 @@ bench-quick: $(READY) ## the same on small data, in about 5 minutes
 	$(BENCH).presets --quick
 	$(BENCH).input_pipeline --quick --most=1000000
 	$(BENCH).serving_latency --quick --candidates=20000
-	$(BENCH).negatives --quick --seconds=3
+	$(BENCH).negatives --quick --seconds=2
 	$(BENCH).report --write README.md
 
 clean: ## remove the environment and everything built
