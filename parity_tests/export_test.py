@@ -7,6 +7,7 @@ that, either may come first: what is compared is the exact score of the id in ea
 
 import json
 import shutil
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -30,7 +31,9 @@ from parity_tests.tolerances import rule
 from retrieval_contract.errors import UserError
 from retrieval_contract.manifest import read_manifest
 from retrieval_contract.verbs.export import KIND
+from tfrs_models.indexes.partitioned_index import PartitionedIndex
 from tfrs_models.indexes.scann_index import scann_available
+from tfrs_models.saved_model.exporting import build_retriever
 from tfrs_models.saved_model.scann_search import scann_library
 
 NEEDS_SCANN = pytest.mark.skipif(not scann_available(), reason="ScaNN exists for Linux only")
@@ -173,6 +176,20 @@ def test_the_manifest_says_what_a_caller_and_a_server_need(models, kind):
     assert manifest.get("recall", {}).get("value") == (None if kind == "exact" else 1.0)
     if kind != "exact":
         assert "queries of the test part" in manifest["recall"]["queries"] and manifest["recall"]["k"] == 100
+
+
+def test_the_settings_are_those_of_what_is_searched(tmp_path):
+    """An index of the same weights and other candidates gives none: a new one is built by the run's own."""
+    opened = opened_run("kinds", tmp_path)
+    folder, tuned = (
+        opened.workdir.index("partitioned"),
+        opened.config.index.model_copy(update={"partitioned_searched": 7}),
+    )
+    vectors = opened.candidate_vectors()
+    for ids, searched in ((vectors.ids, 7), (tuple(f"{id_}-other" for id_ in vectors.ids), 20)):
+        PartitionedIndex.build(replace(vectors, ids=ids), tuned).save(folder)
+        _, settings = build_retriever(opened, "partitioned")
+        assert settings.partitioned_searched == searched
 
 
 def ops_of(folder):

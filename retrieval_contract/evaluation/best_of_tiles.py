@@ -54,7 +54,7 @@ class BestOfTiles:
             margins_B: differences of rough scores above which exact ones differ the same way.
             lowest_B: no score is below by more than the margin.
             exact: gives exact scores.
-            width: candidates T of a tile, a multiple of 8.
+            width: candidates T of a tile, a power of 2 from 8.
             shift_B: what the scores of all tiles come less of; by default that follows the bounds.
             watched: scores, and who is told, once, of every candidate that reaches its query's; others can be among.
         """

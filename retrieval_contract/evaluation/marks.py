@@ -25,9 +25,9 @@ class Marks:
         """Begin with none.
 
         Args:
-            width: candidates T of a tile, a multiple of 8.
+            width: candidates T of a tile, a power of 2 from 8.
         """
-        assert width % 8 == 0, "words do not cross rows"
+        assert width >= 8 and width & (width - 1) == 0, "words do not cross rows, and a shift divides"
         self._width = width
         self._clear()
 
@@ -58,7 +58,9 @@ class Marks:
         bits_P = np.flatnonzero(np.concatenate(self._words).view(np.bool_))
         which_P = bits_P >> 3
         first_rows = np.repeat(self._first_rows, [len(places) for places in self._places])
-        at_P, columns_P = np.divmod(8 * np.concatenate(self._places)[which_P] + (bits_P & 7), self._width)
+        places_P = 8 * np.concatenate(self._places)[which_P] + (bits_P & 7)
+        # Division of many integers would take as long as all else here.
+        at_P, columns_P = places_P >> (self._width.bit_length() - 1), places_P & (self._width - 1)
         scores_P = np.concatenate(self._scores).reshape(-1)[bits_P] if self._scores else np.zeros(len(at_P), np.float32)
         rows_P = first_rows[which_P] + columns_P
         self._clear()

@@ -21,6 +21,9 @@ from retrieval_contract.arrays import Float32Array, Int64Array
 from retrieval_contract.errors import RunError, first_rows
 from retrieval_contract.evaluation.shifted_products import ShiftedProducts
 
+PAIR_BYTES = 2_000_000
+"""Bound on temporary arrays of pairs, such that a cache holds them."""
+
 
 class Scorer(abc.ABC):
     """Scores of all candidates for some queries; queries are named by their position, 0 to Q - 1."""
@@ -101,7 +104,7 @@ class VectorScorer(Scorer):
     def exact(self, positions: Int64Array, candidate_rows: Int64Array, rough: Float32Array) -> Float32Array:
         """Inner products in float64, rounded to float32 [P]."""
         exact_P = np.empty(len(rough), np.float32)
-        num_pairs = max(1, 1_000_000 // self._query_vectors[0].size)
+        num_pairs = max(1, PAIR_BYTES // (8 * self._query_vectors[0].size))
         for start in range(0, len(rough), num_pairs):
             here = slice(start, start + num_pairs)
             query_PID = self._query_vectors[positions[here]].astype(np.float64)

@@ -53,7 +53,8 @@ def _compare(query_vectors, candidate_vectors, share, k):
 
 @pytest.fixture(autouse=True, params=[None, False, True], ids=["as judged", "counted", "listed"])
 def in_tiles(request, monkeypatch):
-    """Rank by tiles, each way; fail where nothing went so."""
+    """Rank by tiles, each way, with bounds that rise many times; fail where nothing went so."""
+    monkeypatch.setattr(best_of_tiles, "LEAST_NEW", 100)
     if request.param is not None:
         judged = lambda scorer, relevant, own: np.full(relevant.shape[0], request.param)  # noqa: E731
         monkeypatch.setattr(ranking, "few_are_ahead", judged)

@@ -49,7 +49,7 @@ WARMUP_K = 10
 def export(opened: OpenedRun, kind: str, folder: Path) -> dict[str, Any]:
     """Write the model (`retrieval_contract.stack.Stack.export` says what the arguments are)."""
     with tf.device("/CPU:0"):
-        retriever = build_retriever(opened, kind)
+        retriever, searched_by = build_retriever(opened, kind)
     several = [opened.config.num_interests] if opened.config.num_interests > 1 else []
     functions = retriever.signatures([None, *several, opened.config.vector_dim])
     options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"] if kind == "scann" else None)
@@ -60,13 +60,13 @@ def export(opened: OpenedRun, kind: str, folder: Path) -> dict[str, Any]:
     except tf.errors.OpError as error:
         what = f"cannot write the model ({error.message})"
         raise UserError(what, where=str(folder), todo="free some space and run again") from None
-    settings = search_settings(opened, kind).model_dump(mode="json")
+    settings = searched_by.model_dump(mode="json")
     found = {} if kind == "exact" else export_recall(opened, lambda queries, k: _rows(retriever, queries, k))
     return {"signatures": signatures, "filters": retriever.filter_inputs, "settings": settings, **found, **_needs(kind)}
 
 
-def build_retriever(opened: OpenedRun, kind: str) -> Retriever:
-    """Put the module together from a run.
+def build_retriever(opened: OpenedRun, kind: str) -> tuple[Retriever, config.Index]:
+    """Put the module together from a run; with it come the settings of its search.
 
     Raises:
         UserError: the run's files do not fit, or this machine cannot build the kind.
@@ -79,26 +79,29 @@ def build_retriever(opened: OpenedRun, kind: str) -> Retriever:
     towers = TwoTower(opened.config, sizes)
     assign(towers, weights)
     ids, catalogue = prepared.candidates.ids, prepared.candidate_features()
-    return Retriever(
+    search, settings = _search(kind, opened)
+    retriever = Retriever(
         towers,
         FeaturePreprocessor(prepared.features, "query", candidate_ids=ids, candidate_features=catalogue),
         FeaturePreprocessor(prepared.features, "candidate"),
-        _search(kind, opened),
+        search,
         ids,
         CandidateFilters(opened.attributes().table),
     )
+    return retriever, settings
 
 
-def _search(kind: str, opened: OpenedRun) -> Search:
+def _search(kind: str, opened: OpenedRun) -> tuple[Search, config.Index]:
     if kind == "partitioned":
         index = opened.index(PartitionedIndex)
         assert isinstance(index, PartitionedIndex), "its own class"
-        return EachInterest(PartitionedSearch.from_index(index))
+        return EachInterest(PartitionedSearch.from_index(index)), index.settings
     values_ND = opened.candidate_vectors().values
     if kind == "scann":
-        return ScannSearch(values_ND, search_settings(opened, kind))
+        settings = _scann_settings(opened)
+        return ScannSearch(values_ND, settings), settings
     assert kind == "exact", kind
-    return ExactSearch(values_ND)
+    return ExactSearch(values_ND), opened.config.index
 
 
 def _rows(retriever: Retriever, queries: Float32Array, k: int) -> Int32Array:
@@ -110,9 +113,9 @@ def _rows(retriever: Retriever, queries: Float32Array, k: int) -> Int32Array:
     return rows
 
 
-def search_settings(opened: OpenedRun, kind: str) -> config.Index:
-    """Settings of the index of that kind that the run holds, which may have been tuned; else the run's own."""
-    folder = opened.workdir.index(kind)
+def _scann_settings(opened: OpenedRun) -> config.Index:
+    """Settings of the run's ScaNN index of these weights, which may have been tuned; else the run's own."""
+    folder = opened.workdir.index("scann")
     if folder.is_dir():
         manifest = read_manifest(folder, INDEX)
         if manifest["weights_digest"] == opened.weights_digest:
