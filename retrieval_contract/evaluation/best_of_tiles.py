@@ -56,7 +56,8 @@ class BestOfTiles:
             exact: gives exact scores.
             width: candidates T of a tile, a power of 2 from 8.
             shift_B: what the scores of all tiles come less of; by default that follows the bounds.
-            watched: scores, and who is told, once, of every candidate that reaches its query's; others can be among.
+            watched: a score of each query [B], and who is told, once, of every candidate that reaches it, and of some
+                that do not.
         """
         self._k, self._margins_B, self._exact = k, margins_B, exact
         self._ceiling_B = watched[0] if watched else np.full(len(margins_B), np.inf, np.float32)

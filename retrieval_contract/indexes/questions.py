@@ -13,8 +13,8 @@ from retrieval_contract.errors import UserError, first_rows
 from retrieval_contract.indexes.attributes import Attributes, Filter
 from retrieval_contract.indexes.stored import norms
 
-LARGEST = float(np.finfo(np.float32).max) / 2
-"""Bound on a score."""
+LARGEST = float(np.finfo(np.float32).max) / 4
+"""Bound on a score: less another it can be twice as large (`evaluation/shifted_products.py`)."""
 
 
 def check_digest(of_index: str, of_queries: str) -> None:
