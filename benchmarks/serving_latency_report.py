@@ -154,6 +154,16 @@ QUICK_SIZE = 200_000
 """Candidates that the script measures with `--quick`."""
 
 
+COLOURS: Mapping[str, str] = {
+    "scann": "#1b6ca8",
+    "faiss": "#2a9d5c",
+    "partitioned": "#8a4fbf",
+    "tfrs_layer": "#b3261e",
+    "raw_scann": "#e08a1e",
+}
+"""Of each contestant."""
+
+
 def plot(lines: Sequence[Line], path: Path) -> None:
     """Draw recall against p50, with p99 as a thin line to the right, a panel a size.
 
@@ -167,15 +177,15 @@ def plot(lines: Sequence[Line], path: Path) -> None:
 
 
 def _panel(axes: Any, size: int, found: Mapping[str, Line]) -> None:
-    for place, (name, line) in enumerate(sorted(found.items(), key=lambda item: milliseconds(item[1])[0])):
+    for name, line in sorted(found.items(), key=lambda item: milliseconds(item[1])[0]):
         p50, _, p99 = milliseconds(line)
-        recall, colour = float(np.mean(line["recall"])), "#1b6ca8" if name in OURS else "#b3261e"
-        axes.plot([p50, p99], [recall, recall], color=colour, linewidth=0.8)
-        axes.plot([p50], [recall], "o", color=colour)
-        # By turns above and below: neighbours in time are neighbours in recall.
-        beside = (0, -13 if place % 2 else 6)
-        axes.annotate(NAMES.get(name, name).strip("`"), (p50, recall), xytext=beside, textcoords="offset points")
-    axes.set_xscale("log")
+        recall = float(np.mean(line["recall"]))
+        # In a legend: neighbours in time are neighbours in recall, and names beside the points would run together.
+        marker, label = "o" if name in OURS else "s", NAMES.get(name, name).strip("`")
+        (drawn,) = axes.plot([p50], [recall], marker, label=label, color=COLOURS[name])
+        axes.plot([p50, p99], [recall, recall], color=drawn.get_color(), linewidth=1)
+    axes.set_xlim(left=0)
+    axes.legend(loc="center left", fontsize="small")
     axes.set_xlabel("ms a query, p50 to p99")
     axes.set_ylabel("recall@100")
     axes.margins(0.25)
