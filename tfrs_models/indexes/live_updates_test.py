@@ -6,8 +6,8 @@ from tfrs_models.indexes.partitioned_index import PartitionedIndex
 from tfrs_models.indexes.scann_index import ScannIndex, scann_available
 
 needs_scann = pytest.mark.skipif(not scann_available(), reason="the package scann exists for Linux only")
-# Builds do not repeat: with 300 rescored most of 60 find 0.981 and some 1.0, further apart than what churn may cost; with
-# so many all find 1.0.
+# Builds do not repeat: with 300 rescored most of 60 find 0.981 and some 1.0, further apart than what churn may cost;
+# with so many all find 1.0.
 TREE = config.Index(
     backend="scann",
     scann_brute_force_below=1,
