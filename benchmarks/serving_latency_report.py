@@ -182,8 +182,8 @@ def _panel(axes: Any, size: int, found: Mapping[str, Line]) -> None:
         recall = float(np.mean(line["recall"]))
         # In a legend: neighbours in time are neighbours in recall, and names beside the points would run together.
         marker, label = "o" if name in OURS else "s", NAMES.get(name, name).strip("`")
-        (drawn,) = axes.plot([p50], [recall], marker, label=label, color=COLOURS[name])
-        axes.plot([p50, p99], [recall, recall], color=drawn.get_color(), linewidth=1)
+        axes.plot([p50], [recall], marker, label=label, color=COLOURS[name])
+        axes.plot([p50, p99], [recall, recall], color=COLOURS[name], linewidth=1)
     axes.set_xlim(left=0)
     axes.legend(loc="center left", fontsize="small")
     axes.set_xlabel("ms a query, p50 to p99")

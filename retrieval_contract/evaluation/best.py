@@ -100,6 +100,16 @@ def order_exactly(at_P: Int64Array, rows_P: Int64Array, exact_P: Float32Array, k
     return np.where(keys_BM[:, :k] == NOBODY, -1, _rows(keys_BM[:, :k])).astype(np.int32)
 
 
+def come_before(
+    scores_P: Float32Array,
+    rows_P: Int64Array | Int32Array,
+    other_scores_P: Float32Array,
+    other_rows_P: Int64Array | Int32Array,
+) -> BoolArray:
+    """Whether each candidate is ranked before another: by a greater exact score, or an equal one and a smaller row."""
+    return (scores_P > other_scores_P) | ((scores_P == other_scores_P) & (rows_P < other_rows_P))
+
+
 def _settle(
     scorer: Scorer, positions: Int64Array, scores_BN: Float32Array, margins_B: Float32Array, keys_BM: Int64Array
 ) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 import scipy.sparse
 
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array
-from retrieval_contract.evaluation.best import order_exactly
+from retrieval_contract.evaluation.best import come_before
 from retrieval_contract.evaluation.best_of_tiles import BestOfTiles
+from retrieval_contract.evaluation.large_catalogue import LargeCatalogue
 from retrieval_contract.evaluation.scorers import VectorScorer
 from retrieval_contract.evaluation.shifted_products import MARGINS
-from retrieval_contract.evaluation.tiles import CANDIDATES, QUERIES, Tiles
+from retrieval_contract.evaluation.tiles import CANDIDATES, QUERIES
 
 FEW = 5
 """Candidates of a sample of `CANDIDATES` ahead of a relevant one, from which on counting all is faster."""
@@ -27,20 +28,20 @@ def few_are_ahead(scorer: VectorScorer, relevant: scipy.sparse.csr_matrix, own: 
     """Judge each query by a sample of the catalogue.
 
     Args:
-        scorer: of Q queries.
+        scorer: of Q queries and `CANDIDATES` candidates or more.
         relevant: [Q, N].
         own: exact scores of the relevant candidates, in the order of `relevant.indices`.
 
     Returns:
         Whether listing those ahead of its relevant candidates will be faster than counting them [Q].
     """
-    num_queries, step = relevant.shape[0], max(1, scorer.num_candidates // CANDIDATES)
-    sample = slice(0, step * min(CANDIDATES, scorer.num_candidates), step)
+    num_queries, step = relevant.shape[0], scorer.num_candidates // CANDIDATES
+    sample = slice(0, step * CANDIDATES, step)
     few = np.empty(num_queries, np.bool_)
     for start in range(0, num_queries, QUERIES):
         positions = np.arange(start, min(start + QUERIES, num_queries))
         own_RB, _ = relevant_by_place(relevant, positions, own)
-        scores_BS = np.empty((len(positions), len(range(*sample.indices(scorer.num_candidates)))), np.float32)
+        scores_BS = np.empty((len(positions), CANDIDATES), np.float32)
         scorer.shifted(positions).fill(sample, scores_BS)
         num_ahead_B = (scores_BS > own_RB.min(axis=0, initial=np.inf)[:, None]).sum(axis=1)
         few[positions] = num_ahead_B <= FEW * np.diff(relevant.indptr)[positions]
@@ -65,17 +66,9 @@ def relevant_by_place(
 class FewAhead:
     """Ranks of a block's relevant candidates, and its best."""
 
-    def __init__(
-        self,
-        scorer: VectorScorer,
-        relevant: scipy.sparse.csr_matrix,
-        excluded: scipy.sparse.csr_matrix | None,
-        own: Float32Array,
-        num_best: int,
-    ) -> None:
-        """Take what is the same for all blocks; see `ranking.rank_relevant` and `few_are_ahead`."""
-        self._scorer, self._relevant, self._excluded, self._own = scorer, relevant, excluded, own
-        self._num_best = num_best
+    def __init__(self, catalogue: LargeCatalogue) -> None:
+        """Take what is the same for all blocks."""
+        self._catalogue = catalogue
 
     def rank(self, positions: Int64Array, ranks: Int64Array) -> Int32Array:
         """Rank one block.
@@ -87,42 +80,33 @@ class FewAhead:
         Returns:
             The best candidates [B, K], -1 where the exclusions leave fewer; K is 0 where none are asked for.
         """
-        scorer, margins_B = self._scorer, MARGINS * self._scorer.margins(positions)
-        products = scorer.shifted(positions)
-        ahead = _Ahead(scorer, self._relevant, positions, self._own, margins_B)
+        catalogue, scorer = self._catalogue, self._catalogue.scorer
+        margins_B, products = MARGINS * scorer.margins(positions), scorer.shifted(positions)
+        ahead = _Ahead(catalogue, positions, margins_B)
         # Where nothing is relevant next to nothing reaches the greatest score that can be.
         lowest_own_B = np.minimum(ahead.own_RB.min(axis=0, initial=np.inf), -products.lowest_B)
-
-        def exact(at_P: Int64Array, rows_P: Int64Array, rough_P: Float32Array) -> Float32Array:
-            return scorer.exact(positions[at_P], rows_P, rough_P)
-
-        watched = lowest_own_B - margins_B, ahead.see
-        best = BestOfTiles(self._num_best, margins_B, products.lowest_B, exact, CANDIDATES, watched=watched)
-        excluded = None if self._excluded is None else self._excluded[positions].tocoo().coords
-        tiles = Tiles(products.fill, len(positions), scorer.num_candidates, excluded)
-        best.look_at(tiles, products.take_off)
-        at_P, rows_P, scores_P = best.possible()
+        best = BestOfTiles(
+            catalogue.num_best,
+            margins_B,
+            products.lowest_B,
+            catalogue.exact(positions),
+            CANDIDATES,
+            watched=(lowest_own_B - margins_B, ahead.see),
+        )
+        best.look_at(catalogue.tiles(positions, products.fill), products.take_off)
+        best_BK = catalogue.in_order(positions, best)
         ahead.write(ranks)
-        if not self._num_best:
-            return np.empty((len(positions), 0), np.int32)
-        return order_exactly(at_P, rows_P, exact(at_P, rows_P, scores_P), self._num_best, len(positions))
+        return best_BK
 
 
 @final
 class _Ahead:
     """Counts who is ahead of each relevant candidate of a block, among those that it is shown."""
 
-    def __init__(
-        self,
-        scorer: VectorScorer,
-        relevant: scipy.sparse.csr_matrix,
-        positions: Int64Array,
-        own: Float32Array,
-        margins_B: Float32Array,
-    ) -> None:
-        self._scorer, self._positions, self._margins_B = scorer, positions, margins_B
-        self.own_RB, self._places_RB = relevant_by_place(relevant, positions, own)
-        self._rows_RB = relevant.indices[self._places_RB]
+    def __init__(self, catalogue: LargeCatalogue, positions: Int64Array, margins_B: Float32Array) -> None:
+        self._exact, self._margins_B = catalogue.exact(positions), margins_B
+        self.own_RB, self._places_RB = relevant_by_place(catalogue.relevant, positions, catalogue.own)
+        self._rows_RB = catalogue.relevant.indices[self._places_RB]
         self._num_ahead_RB = np.zeros(self.own_RB.shape, np.int64)
 
     def see(self, at_P: Int64Array, rows_P: Int64Array, scores_P: Float32Array) -> None:
@@ -131,8 +115,7 @@ class _Ahead:
             gaps_P, margins_P = scores_P - own_B[at_P], self._margins_B[at_P]
             near = np.flatnonzero(np.abs(gaps_P) <= margins_P)
             at, rows = at_P[near], rows_P[near]
-            exact = self._scorer.exact(self._positions[at], rows, scores_P[near])
-            is_ahead = (exact > own_B[at]) | ((exact == own_B[at]) & (rows < rows_B[at]))
+            is_ahead = come_before(self._exact(at, rows, scores_P[near]), rows, own_B[at], rows_B[at])
             for ahead in (at_P[gaps_P > margins_P], at[is_ahead]):
                 num_ahead_B += np.bincount(ahead, minlength=len(num_ahead_B))
 

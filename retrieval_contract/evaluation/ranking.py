@@ -15,9 +15,10 @@ import scipy.sparse
 
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from retrieval_contract.errors import UserError
-from retrieval_contract.evaluation.best import best_rows
+from retrieval_contract.evaluation.best import best_rows, come_before
 from retrieval_contract.evaluation.counting import count_true, countable, within
 from retrieval_contract.evaluation.few_ahead import FewAhead, few_are_ahead
+from retrieval_contract.evaluation.large_catalogue import LargeCatalogue
 from retrieval_contract.evaluation.scorers import Scorer, VectorScorer
 from retrieval_contract.evaluation.threads import evenly, in_threads, num_threads
 from retrieval_contract.evaluation.tiled_ranking import TiledRanking
@@ -96,11 +97,12 @@ def _rank_in_tiles(
     """Write all ranks: those that few candidates are ahead of one way, others the other."""
     queries, rows = np.repeat(np.arange(relevant.shape[0]), np.diff(relevant.indptr)), relevant.indices
     own = scorer.exact(queries, rows, np.empty(len(rows), np.float32))
+    catalogue = LargeCatalogue(scorer=scorer, relevant=relevant, excluded=excluded, own=own, num_best=num_best)
     few_in_order = few_are_ahead(scorer, relevant, own)[order]
     blocks: list[tuple[FewAhead | TiledRanking, Int64Array]] = []
     for ranking, chosen in (
-        (FewAhead(scorer, relevant, excluded, own, num_best), order[few_in_order]),
-        (TiledRanking(scorer, relevant, excluded, own, num_best), order[~few_in_order]),
+        (FewAhead(catalogue), order[few_in_order]),
+        (TiledRanking(catalogue), order[~few_in_order]),
     ):
         blocks += [(ranking, positions) for positions in evenly(chosen, QUERIES)]
 
@@ -211,5 +213,5 @@ def _near_ahead(
     at, rows_P = near
     exact_P = scorer.exact(positions[at], rows_P, scores_BN[block_rows[at], rows_P])
     own_U = exact_P[rows_P == rows_U[at]]
-    ahead_P = (exact_P > own_U[at]) | ((exact_P == own_U[at]) & (rows_P < rows_U[at]))
+    ahead_P = come_before(exact_P, rows_P, own_U[at], rows_U[at])
     return np.bincount(at[ahead_P], minlength=len(rows_U))

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
-import scipy.sparse
 
 from retrieval_contract.arrays import BoolArray, Float32Array, Int32Array, Int64Array
-from retrieval_contract.evaluation.best import order_exactly
+from retrieval_contract.evaluation.best import come_before
 from retrieval_contract.evaluation.best_of_tiles import BestOfTiles
+from retrieval_contract.evaluation.large_catalogue import LargeCatalogue
 from retrieval_contract.evaluation.marks import Marks
 from retrieval_contract.evaluation.scorers import VectorScorer
 from retrieval_contract.evaluation.shifted_products import MARGINS
-from retrieval_contract.evaluation.tiles import CANDIDATES, Tiles
+from retrieval_contract.evaluation.tiles import CANDIDATES
 
 MOST_ADDED = 255
 """Tiles whose comparisons are added, eight booleans as the bytes of a word, before a byte can overflow."""
@@ -72,8 +72,7 @@ class _Counter:
         self._count()
         at_P, rows_P, _ = self.near.take()
         exact_P = scorer.exact(self.positions[at_P], rows_P, np.empty(len(at_P), np.float32))
-        own_P = self.own[at_P]
-        ahead_P = (exact_P > own_P) | ((exact_P == own_P) & (rows_P < self.rows[at_P]))
+        ahead_P = come_before(exact_P, rows_P, self.own[at_P], self.rows[at_P])
         self.ahead += np.bincount(at_P[ahead_P], minlength=len(self.ahead))
 
 
@@ -81,17 +80,9 @@ class _Counter:
 class TiledRanking:
     """Ranks of a block's relevant candidates, and its best."""
 
-    def __init__(
-        self,
-        scorer: VectorScorer,
-        relevant: scipy.sparse.csr_matrix,
-        excluded: scipy.sparse.csr_matrix | None,
-        own: Float32Array,
-        num_best: int,
-    ) -> None:
-        """Take what is the same for all blocks; see `ranking.rank_relevant`, and `few_are_ahead` for `own`."""
-        self._scorer, self._relevant, self._excluded, self._own = scorer, relevant, excluded, own
-        self._num_best = num_best
+    def __init__(self, catalogue: LargeCatalogue) -> None:
+        """Take what is the same for all blocks."""
+        self._catalogue = catalogue
 
     def rank(self, positions: Int64Array, ranks: Int64Array) -> Int32Array:
         """Rank one block.
@@ -103,50 +94,42 @@ class TiledRanking:
         Returns:
             The best candidates [B, K], -1 where the exclusions leave fewer; K is 0 where none are asked for.
         """
-        margins_B = MARGINS * self._scorer.margins(positions)
+        catalogue, scorer = self._catalogue, self._catalogue.scorer
+        margins_B, products = MARGINS * scorer.margins(positions), scorer.shifted(positions)
         places, counters = self._counters(positions, margins_B)
         shift_B = np.zeros(len(positions), np.float32)
         if counters:
             shift_B[: len(counters[0].own)] = counters[0].own
-
-        def exact(at_P: Int64Array, rows_P: Int64Array, rough_P: Float32Array) -> Float32Array:
-            return self._scorer.exact(positions[at_P], rows_P, rough_P)
-
-        products = self._scorer.shifted(positions)
         products.take_off(shift_B)
-        lowest_B, num_best = products.lowest_B, self._num_best
-        best = BestOfTiles(num_best, margins_B, lowest_B, exact, CANDIDATES, shift_B=shift_B) if num_best else None
-        excluded = None if self._excluded is None else self._excluded[positions].tocoo().coords
-        rooms = np.empty((len(positions), CANDIDATES), np.bool_), np.empty((len(positions), CANDIDATES), np.bool_)
-        tiles = Tiles(products.fill, len(positions), self._scorer.num_candidates, excluded)
-        if best is not None:
+        tiles, best = catalogue.tiles(positions, products.fill), None
+        if catalogue.num_best:
+            lowest_B, exact = products.lowest_B, catalogue.exact(positions)
+            best = BestOfTiles(catalogue.num_best, margins_B, lowest_B, exact, CANDIDATES, shift_B=shift_B)
             best.begin(tiles)
+        rooms = np.empty((len(positions), CANDIDATES), np.bool_), np.empty((len(positions), CANDIDATES), np.bool_)
         for first, scores_BT in tiles:
             for counter in counters:
                 counter.add(scores_BT, first, rooms)
                 if counter.near.size > MOST_NEAR:
-                    counter.settle(self._scorer)
+                    counter.settle(scorer)
             if best is not None:
                 best.add(scores_BT, first)
         for at, counter in zip(places, counters, strict=True):
-            counter.settle(self._scorer)
+            counter.settle(scorer)
             ranks[at] = counter.ahead + 1
-        if best is None:
-            return np.empty((len(positions), 0), np.int32)
-        at_P, rows_P, scores_P = best.possible()
-        return order_exactly(at_P, rows_P, exact(at_P, rows_P, scores_P), self._num_best, len(positions))
+        return catalogue.in_order(positions, best)
 
     def _counters(self, positions: Int64Array, margins_B: Float32Array) -> tuple[list[Int64Array], list[_Counter]]:
         """For the first, second, ... relevant candidates: their places in `relevant.indices`, and a counter."""
-        starts = self._relevant.indptr[positions].astype(np.int64)
-        counts = self._relevant.indptr[positions + 1] - starts
+        relevant = self._catalogue.relevant
+        starts = relevant.indptr[positions].astype(np.int64)
+        counts = relevant.indptr[positions + 1] - starts
         places: list[Int64Array] = []
         counters: list[_Counter] = []
         for nth in range(counts[0]):
             more = int(np.searchsorted(-counts, -nth))
             at, here = starts[:more] + nth, positions[:more]
-            rows = self._relevant.indices[at]
-            own = self._own[at]
+            rows, own = relevant.indices[at], self._catalogue.own[at]
             margin = margins_B[:more].max() if nth == 0 else margins_B[:more, None]
             off = np.float32(0) if nth == 0 else (own - counters[0].own[:more])[:, None]
             counters.append(_Counter(here, rows, own, (off + margin, off - margin), np.zeros(more, np.int64)))
